@@ -1,0 +1,56 @@
+# OrderFlow Outbox: two commands need no preparation, `make demo` and `make test`.
+# All set-up happens in .venv, with uv where it is installed, otherwise with venv and pip.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+
+ifneq ($(UV),)
+MAKE_VENV = $(UV) venv --quiet --no-python-downloads --allow-existing --python $(PYTHON) $(VENV)
+INSTALL = $(UV) pip install --quiet --python $(BIN)/python
+else
+MAKE_VENV = $(PYTHON) -m venv $(VENV)
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1 \t/' | expand -t 10
+
+setup: $(VENV)/.runtime ## Set up .venv with what the service needs
+
+demo: $(VENV)/.runtime ## Show the main job: orders delivered past faults, dead letters, an alert, a replay
+	@$(BIN)/python -m worker demo
+
+test: $(VENV)/.dev ## Run every test, the type checker, the linter and the import contracts
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## Check types, style and import contracts alone
+	@$(BIN)/python -m pytest tests/test_house.py
+
+lock: ## Pin the newest versions that fit pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --extra service --group build --upgrade $(LOCK) -o requirements/service.txt
+	uv pip compile pyproject.toml --extra service --group build --group dev -c requirements/service.txt \
+	    --upgrade $(LOCK) -o requirements/dev.txt
+
+LOCK := --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet
+
+clean: ## Remove .venv and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.runtime: requirements/service.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@echo "setting up $(VENV) …"
+	@$(MAKE_VENV)
+	@$(INSTALL) --require-hashes -r requirements/service.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
+	@echo "setting up the tools for tests …"
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
