@@ -1,0 +1,27 @@
+"""The database's clock, the one clock by which messages are due and leases run out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import FunctionElement
+from sqlalchemy.ext.compiler import compiles
+
+from .types import UtcDateTime
+
+
+class database_now(FunctionElement[Any]):  # noqa: N801 (named as the SQL function it is)
+    """The moment by the database's clock, in microseconds on PostgreSQL, milliseconds on SQLite."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+
+@compiles(database_now, "sqlite")
+def _sqlite(_element: database_now, _compiler: Any, **_: Any) -> str:
+    return "(strftime('%Y-%m-%d %H:%M:%f', 'now') || '000')"
+
+
+@compiles(database_now, "postgresql")
+def _postgresql(_element: database_now, _compiler: Any, **_: Any) -> str:
+    return "clock_timestamp()"

@@ -1,0 +1,128 @@
+"""What a payload must be before it is accepted: checked by expat, sent on as the bytes given.
+
+The rules are the interface's: UTF-8, root `<imports>` holding at least one `<import>`, names of
+elements and attributes in camelCase with a lower-case first letter, no hyphen and no underscore.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from xml.parsers import expat
+
+from .errors import InvalidPayload, PayloadTooLarge, shown
+from .operations import Operation
+
+MAX_PAYLOAD_BYTES = 5 * 1024 * 1024
+MAX_DEPTH = 100
+INTERFACE_NAME = re.compile(r"[a-z][A-Za-z0-9]*")
+
+
+def payload_bytes(operation: Operation, payload: bytes | str | None) -> bytes | None:
+    """Return the payload as the bytes that will be sent, once it is the operation's document.
+
+    Raises:
+        InvalidPayload: empty, missing, not wanted, not well-formed, with a DOCTYPE, a wrong root, a
+            name against the interface's rule, no `<import>`, or a wrong import type.
+        PayloadTooLarge: more than `MAX_PAYLOAD_BYTES`.
+    """
+    if operation.body_root is None:
+        if payload is not None:
+            raise InvalidPayload("payload", payload, f"{operation.name} has no body; leave payload out")
+        return None
+    if payload is None or len(payload) == 0:
+        raise InvalidPayload("payload", payload, f"{operation.name} sends a <{operation.body_root}> document")
+    if not isinstance(payload, bytes | str):
+        raise InvalidPayload("payload", payload, "give bytes or str")
+    document = _encoded(payload)
+    if len(document) > MAX_PAYLOAD_BYTES:
+        raise PayloadTooLarge(
+            "payload", f"{len(document)} bytes", f"send at most {MAX_PAYLOAD_BYTES} bytes; split the imports"
+        )
+    _Inspection(operation, document).run()
+    return document
+
+
+def _encoded(payload: bytes | str) -> bytes:
+    if isinstance(payload, bytes):
+        return payload
+    try:
+        return payload.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidPayload(
+            "payload", payload[error.start : error.end], "remove the lone surrogate: it has no UTF-8 form"
+        ) from None
+
+
+class _Inspection:
+    """One pass of expat over a document, stopping at the first thing that is wrong."""
+
+    def __init__(self, operation: Operation, document: bytes) -> None:
+        self.operation = operation
+        self.document = document
+        self.depth = 0
+        self.imports = 0
+        self.parser = expat.ParserCreate()
+        self.parser.XmlDeclHandler = self._declaration
+        self.parser.StartDoctypeDeclHandler = self._doctype
+        self.parser.StartElementHandler = self._start
+        self.parser.EndElementHandler = self._end
+
+    def run(self) -> None:
+        if self.document.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise InvalidPayload("payload", "UTF-16", "send UTF-8")
+        try:
+            self.parser.Parse(self.document, True)
+        except expat.ExpatError as error:
+            raise InvalidPayload(
+                "payload",
+                self._excerpt(error),
+                f"make it well-formed XML ({expat.ErrorString(error.code)}, line {error.lineno})",
+            ) from None
+        if not self.imports:
+            raise InvalidPayload("payload", f"<{self.operation.body_root}/>", "add at least one <import>")
+
+    def _excerpt(self, error: expat.ExpatError) -> str:
+        lines = self.document.splitlines()
+        line = lines[error.lineno - 1] if 0 < error.lineno <= len(lines) else self.document
+        return line[max(0, error.offset - 20) : error.offset + 20].decode("utf-8", "replace")
+
+    def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
+        if encoding is not None and encoding.lower() not in {"utf-8", "utf8", "us-ascii"}:
+            raise InvalidPayload("payload", f"encoding {encoding}", "send UTF-8 and say so, or say nothing")
+
+    def _doctype(self, name: str, *_rest: Any) -> None:
+        raise InvalidPayload("payload", f"<!DOCTYPE {name}", "leave the DOCTYPE out; the interface has none")
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        for each in (name, *attributes):
+            if not INTERFACE_NAME.fullmatch(each):
+                raise InvalidPayload(
+                    "payload",
+                    each,
+                    f"line {self.parser.CurrentLineNumber}: names are camelCase, first letter lower case, "
+                    "no hyphen, no underscore",
+                )
+        if self.depth == 0 and name != self.operation.body_root:
+            raise InvalidPayload("payload", f"<{name}>", f"the root is <{self.operation.body_root}>")
+        if self.depth == 1:
+            self._import(name, attributes)
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise InvalidPayload("payload", f"<{name}>", f"nest at most {MAX_DEPTH} elements deep")
+
+    def _import(self, name: str, attributes: dict[str, str]) -> None:
+        if name != "import":
+            raise InvalidPayload("payload", f"<{name}>", "the root holds <import> elements only")
+        self.imports += 1
+        wanted = self.operation.import_type
+        if wanted is not None and attributes.get("type") != wanted:
+            raise InvalidPayload(
+                "payload",
+                attributes.get("type"),
+                f"line {self.parser.CurrentLineNumber}: {self.operation.name} takes "
+                f"<import type={shown(wanted)}>",
+            )
+
+    def _end(self, _name: str) -> None:
+        self.depth -= 1

@@ -1,0 +1,102 @@
+"""Every error of the library, as one tree. Each says what was wrong, what was found and what to do.
+
+OutboxError
+├── InvalidMessage            refused at enqueue, nothing written   (.field, .value, .fix)
+│   ├── UnknownOperation
+│   ├── InvalidPayload
+│   ├── PayloadTooLarge
+│   ├── InvalidHeader
+│   └── MissingScope
+├── IdempotencyConflict       same idempotency key, other content   (.message_id, .differs)
+├── InvalidOperation          an operation defined against the rules of operations
+└── UnsupportedDatabase       neither SQLite nor PostgreSQL
+"""
+
+from __future__ import annotations
+
+SHOWN_VALUE_CHARACTERS = 80
+
+
+def shown(value: object) -> str:
+    """Return `value` as it appears in an error: quoted, escaped, and cut to 80 characters."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_VALUE_CHARACTERS else f"{text[: SHOWN_VALUE_CHARACTERS - 1]}…"
+
+
+class OutboxError(Exception):
+    """Anything the outbox refuses."""
+
+
+class InvalidMessage(OutboxError, ValueError):
+    """A message refused at enqueue; nothing was written.
+
+    Attributes:
+        field: the argument that is wrong, such as `payload` or `headers['X-Trace']`.
+        value: what was found there, shortened.
+        fix: what would be accepted.
+    """
+
+    def __init__(self, field: str, value: object, fix: str, place: int | None = None) -> None:
+        self.field = field
+        self.value = shown(value)
+        self.fix = fix
+        self.place = place
+        where = field if place is None else f"messages[{place}].{field}"
+        super().__init__(f"{where} is {self.value}: {fix}")
+
+    def at(self, place: int) -> InvalidMessage:
+        """Return the same refusal naming the message's place in a list (from 0)."""
+        copy = type(self).__new__(type(self))
+        InvalidMessage.__init__(copy, self.field, "", self.fix, place)
+        copy.value = self.value
+        copy.args = (f"messages[{place}].{self.field} is {self.value}: {self.fix}",)
+        return copy
+
+
+class UnknownOperation(InvalidMessage):
+    """No operation of that name can be enqueued."""
+
+
+class InvalidPayload(InvalidMessage):
+    """The payload is empty, not well-formed, or not the document its operation sends."""
+
+
+class PayloadTooLarge(InvalidMessage):
+    """The payload has more bytes than a message may carry."""
+
+
+class InvalidHeader(InvalidMessage):
+    """A header that cannot be sent, or that the service sets itself."""
+
+
+class MissingScope(InvalidMessage):
+    """The operation needs a channel or an organisation that was not given."""
+
+
+class IdempotencyConflict(OutboxError):
+    """The idempotency key already belongs to a message with other content.
+
+    Attributes:
+        message_id: the message that holds the key.
+        differs: names of the fields that differ.
+    """
+
+    def __init__(self, idempotency_key: str, message_id: int, differs: tuple[str, ...]) -> None:
+        self.idempotency_key = idempotency_key
+        self.message_id = message_id
+        self.differs = differs
+        super().__init__(
+            f"idempotency_key {shown(idempotency_key)} already belongs to message {message_id} with other "
+            f"content ({', '.join(differs)} differ): send the same content again, or use a new key"
+        )
+
+
+class InvalidOperation(OutboxError, ValueError):
+    """An operation that contradicts the rules of operations."""
+
+
+class UnsupportedDatabase(OutboxError):
+    """The session's database is neither SQLite nor PostgreSQL."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"the database is {found}: the outbox tables live in SQLite or PostgreSQL")

@@ -1,0 +1,248 @@
+"""A message before it is stored, checked; and after, as `enqueue` returns it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from .documents import payload_bytes
+from .errors import InvalidHeader, InvalidMessage, MissingScope
+from .operations import PREDEFINED, Catalogue, Operation, Scope
+from .states import State
+
+MAX_REFERENCE_CHARACTERS = 255
+MAX_QUERY_CHARACTERS = 4096
+MAX_HEADERS_CHARACTERS = 8192
+MAX_VERSION = 2**63 - 1
+DESTINATION_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token, RFC 9110 section 5.6.2
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+SERVICE_HEADERS = frozenset(
+    {
+        "accept-encoding",
+        "authorization",
+        "channel",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "idempotency-key",
+        "organisation",
+        "password",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user",
+        "user-agent",
+    }
+)
+"""Headers the service sets itself, or that would change how the request is framed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A stored message.
+
+    Attributes:
+        id: its number in the outbox.
+        created: False when the idempotency key already belonged to this very message.
+    """
+
+    id: int
+    destination: str
+    operation: str
+    channel: str | None
+    organisation: str | None
+    key: str | None
+    version: int | None
+    idempotency_key: str
+    state: State
+    due_at: datetime | None
+    expires_at: datetime | None
+    created_at: datetime
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """One message for `enqueue_many`; the attributes are the arguments of `enqueue`."""
+
+    operation: str
+    payload: bytes | str | None = None
+    destination: str = "main"
+    channel: str | None = None
+    organisation: str | None = None
+    key: str | None = None
+    idempotency_key: str | None = None
+    version: int | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    deliver_after: datetime | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedMessage:
+    """A message that may be stored, with the bytes that will be sent."""
+
+    operation: Operation
+    destination: str
+    channel: str | None
+    organisation: str | None
+    key: str | None
+    idempotency_key: str
+    version: int | None
+    query: dict[str, str]
+    headers: dict[str, str]
+    payload: bytes | None
+    deliver_after: datetime | None
+    expires_at: datetime | None
+
+    @property
+    def sha256(self) -> bytes | None:
+        return None if self.payload is None else hashlib.sha256(self.payload).digest()
+
+    @property
+    def fingerprint(self) -> bytes:
+        """A digest of all that makes the request: equal fingerprints, equal content."""
+        content = self.content()
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
+
+    def content(self) -> dict[str, Any]:
+        """Return what two messages of one idempotency key must share."""
+        return {
+            "operation": self.operation.name,
+            "channel": self.channel,
+            "organisation": self.organisation,
+            "key": self.key,
+            "version": self.version,
+            "query": self.query,
+            "headers": self.headers,
+            "payload": None if self.sha256 is None else self.sha256.hex(),
+        }
+
+
+def check(new: NewMessage, catalogue: Catalogue = PREDEFINED) -> CheckedMessage:
+    """Return `new` ready to be stored.
+
+    Raises:
+        InvalidMessage: one of its kinds, naming the field, the value and the fix.
+    """
+    operation = catalogue.find(new.operation)
+    if not isinstance(new.destination, str) or not DESTINATION_NAME.fullmatch(new.destination):
+        raise InvalidMessage("destination", new.destination, "use a name of the destinations file")
+    _check_scope(operation, new)
+    _check_moments(new)
+    return CheckedMessage(
+        operation=operation,
+        destination=new.destination,
+        channel=new.channel,
+        organisation=new.organisation,
+        key=_reference("key", new.key),
+        idempotency_key=_idempotency_key(new.idempotency_key),
+        version=_version(new.version),
+        query=_query(operation, new.query),
+        headers=_headers(new.headers),
+        payload=payload_bytes(operation, new.payload),
+        deliver_after=new.deliver_after,
+        expires_at=new.expires_at,
+    )
+
+
+def _check_scope(operation: Operation, new: NewMessage) -> None:
+    for scope in Scope:
+        value = _reference(scope.value, getattr(new, scope.value))
+        if value is None and scope is operation.scope:
+            raise MissingScope(scope.value, value, f"{operation.name} acts in a {scope.value}; name it")
+        if value is not None and not (value.isascii() and value.strip() == value):
+            raise InvalidMessage(scope.value, value, "it travels as a header: plain ASCII, no outer blanks")
+
+
+def _check_moments(new: NewMessage) -> None:
+    for name in ("deliver_after", "expires_at"):
+        moment = getattr(new, name)
+        if moment is not None and (not isinstance(moment, datetime) or moment.tzinfo is None):
+            raise InvalidMessage(name, moment, "give a datetime with a time zone")
+    if new.expires_at is None:
+        return
+    if new.expires_at <= datetime.now(new.expires_at.tzinfo):
+        raise InvalidMessage("expires_at", new.expires_at.isoformat(), "give a moment still to come")
+    if new.deliver_after is not None and new.expires_at <= new.deliver_after:
+        raise InvalidMessage("expires_at", new.expires_at.isoformat(), "give a moment past deliver_after")
+
+
+def _reference(name: str, value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value or len(value) > MAX_REFERENCE_CHARACTERS:
+        raise InvalidMessage(name, value, f"give 1 to {MAX_REFERENCE_CHARACTERS} characters, or leave it out")
+    if CONTROL_CHARACTER.search(value):
+        raise InvalidMessage(name, value, "remove the control character")
+    return value
+
+
+def _idempotency_key(value: str | None) -> str:
+    if value is None:
+        return uuid.uuid4().hex
+    checked = _reference("idempotency_key", value)
+    if checked is None or not checked.isascii() or checked.strip() != checked:
+        raise InvalidMessage("idempotency_key", value, "it travels as a header: plain ASCII, no outer blanks")
+    return checked
+
+
+def _version(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_VERSION:
+        raise InvalidMessage("version", value, "give a whole number from 0 up, below 2^63")
+    return value
+
+
+def _query(operation: Operation, given: Mapping[str, str]) -> dict[str, str]:
+    query = {**(operation.query or {}), **_texts("query", given)}
+    for name in operation.required_query:
+        if not query.get(name):
+            raise InvalidMessage(f"query[{name!r}]", query.get(name), f"{operation.name} needs it; give it")
+    if sum(len(name) + len(value) for name, value in query.items()) > MAX_QUERY_CHARACTERS:
+        raise InvalidMessage("query", query, f"keep it within {MAX_QUERY_CHARACTERS} characters")
+    return query
+
+
+def _headers(given: Mapping[str, str]) -> dict[str, str]:
+    headers = _texts("headers", given, InvalidHeader)
+    for name, value in headers.items():
+        field_name = f"headers[{name!r}]"
+        if not HEADER_NAME.fullmatch(name):
+            raise InvalidHeader("headers", name, "a header name is letters, digits and hyphens")
+        if name.lower() in SERVICE_HEADERS:
+            raise InvalidHeader(field_name, value, "the service sets this header itself; leave it out")
+        if not value.isascii():
+            raise InvalidHeader(field_name, value, "use plain ASCII")
+    if sum(len(name) + len(value) for name, value in headers.items()) > MAX_HEADERS_CHARACTERS:
+        raise InvalidHeader("headers", headers, f"keep them within {MAX_HEADERS_CHARACTERS} characters")
+    return headers
+
+
+def _texts(
+    field_name: str, given: Mapping[str, str], error: type[InvalidMessage] = InvalidMessage
+) -> dict[str, str]:
+    if not isinstance(given, Mapping):
+        raise error(field_name, given, "give a mapping of names to values")
+    for name, value in given.items():
+        if not isinstance(name, str) or not name or not isinstance(value, str):
+            raise error(f"{field_name}[{name!r}]", value, "names and values are text")
+        if CONTROL_CHARACTER.search(name) or CONTROL_CHARACTER.search(value):
+            raise error(f"{field_name}[{name!r}]", value, "remove the control character")
+    return dict(given)

@@ -1,0 +1,241 @@
+"""The tables, all prefixed `outbox_`: they live in the shop's own database, beside its own.
+
+`outbox_message` is narrow and hot; bodies, attempts and dead letters stand beside it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+from .types import Identity64, UtcDateTime
+
+NAME = String(64)
+REFERENCE = String(255)
+
+metadata = MetaData()
+
+_PENDING_AND_DUE = text("state = 'pending' AND due_at IS NOT NULL")
+_SENDING = text("state = 'sending'")
+_BLOCKING = text("blocks AND key IS NOT NULL")
+_BLOCKING_ON_SQLITE = text("blocks = 1 AND key IS NOT NULL")  # as SQLAlchemy asks for it there
+_ORIGINAL = text("replay_of IS NULL")
+_UNRESOLVED = text("resolved_at IS NULL")
+_OPEN = text("resolution = 'open'")
+
+message = Table(
+    "outbox_message",
+    metadata,
+    Column("id", Identity64, primary_key=True, autoincrement=True),
+    Column("destination", NAME, nullable=False),
+    Column("operation", NAME, nullable=False),
+    Column("channel", REFERENCE),
+    Column("organisation", REFERENCE),
+    Column("key", REFERENCE),
+    Column("position", BigInteger, nullable=False),
+    Column("blocks", Boolean, nullable=False),
+    Column("version", BigInteger),
+    Column("idempotency_key", REFERENCE, nullable=False),
+    Column("fingerprint", LargeBinary(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("due_at", UtcDateTime),
+    Column("expires_at", UtcDateTime),
+    Column("attempts", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("rescues", Integer, nullable=False),
+    Column("lease_token", BigInteger, nullable=False),
+    Column("lease_until", UtcDateTime),
+    Column("in_doubt", Boolean, nullable=False),
+    Column("replay_of", Identity64, unique=True),
+    Column("split_from", Identity64),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Index(
+        "outbox_message_due",
+        "destination",
+        "due_at",
+        "id",
+        sqlite_where=_PENDING_AND_DUE,
+        postgresql_where=_PENDING_AND_DUE,
+    ),
+    # By id, not by lease: an index on lease_until would tempt the planner to drive the guarded
+    # UPDATE of a result from it and to walk every entry of the past.
+    Index("outbox_message_sending", "id", sqlite_where=_SENDING, postgresql_where=_SENDING),
+    Index(
+        "outbox_message_order",
+        "destination",
+        "key",
+        "position",
+        sqlite_where=_BLOCKING_ON_SQLITE,
+        postgresql_where=_BLOCKING,
+    ),
+    Index(
+        "outbox_message_identity",
+        "destination",
+        "idempotency_key",
+        unique=True,
+        sqlite_where=_ORIGINAL,
+        postgresql_where=_ORIGINAL,
+    ),
+    sqlite_autoincrement=True,
+)
+
+body = Table(
+    "outbox_body",
+    metadata,
+    Column("message_id", Identity64, ForeignKey("outbox_message.id", ondelete="CASCADE"), primary_key=True),
+    Column("payload", LargeBinary),
+    Column("sha256", LargeBinary(32)),
+    Column("query", JSON, nullable=False),
+    Column("headers", JSON, nullable=False),
+)
+
+term = Table(
+    "outbox_term",
+    metadata,
+    Column("name", NAME, primary_key=True),
+    Column("value", REFERENCE, primary_key=True),
+    Column("message_id", Identity64, ForeignKey("outbox_message.id", ondelete="CASCADE"), primary_key=True),
+    Index("outbox_term_message", "message_id"),
+)
+
+attempt = Table(
+    "outbox_attempt",
+    metadata,
+    Column("message_id", Identity64, ForeignKey("outbox_message.id", ondelete="CASCADE"), primary_key=True),
+    Column("n", Integer, primary_key=True),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime, nullable=False),
+    Column("seconds", Float),
+    Column("request_line", Text),
+    Column("request_headers", JSON),
+    Column("status", Integer),
+    Column("reply_headers", JSON),
+    Column("reply_body", LargeBinary),
+    Column("reply_complete", Boolean),
+    Column("verdict", String(16), nullable=False),
+    Column("rule", NAME),
+    Column("reason", NAME),
+    Column("error", Text),
+    Column("in_doubt", Boolean, nullable=False),
+)
+
+dead_letter = Table(
+    "outbox_dead_letter",
+    metadata,
+    Column("message_id", Identity64, ForeignKey("outbox_message.id"), primary_key=True),
+    Column("incident_id", Identity64, ForeignKey("outbox_incident.id"), nullable=False),
+    Column("reason", NAME, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("in_doubt", Boolean, nullable=False),
+    Column("died_at", UtcDateTime, nullable=False),
+    Column("resolution", String(16), nullable=False),
+    Column("resolved_at", UtcDateTime),
+    Column("resolved_by", REFERENCE),
+    Column("note", Text),
+    Index("outbox_dead_letter_open", "died_at", sqlite_where=_OPEN, postgresql_where=_OPEN),
+    Index("outbox_dead_letter_incident", "incident_id", sqlite_where=_OPEN, postgresql_where=_OPEN),
+)
+
+incident = Table(
+    "outbox_incident",
+    metadata,
+    Column("id", Identity64, primary_key=True, autoincrement=True),
+    Column("cause", NAME, nullable=False),
+    Column("destination", NAME, nullable=False),
+    Column("operation", NAME, nullable=False),
+    Column("reason", NAME, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("sample_message_id", Identity64),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("occurrences", Integer, nullable=False),
+    Column("alerted_occurrences", Integer, nullable=False),
+    Column("alert_due_at", UtcDateTime),
+    Column("alert_tries", Integer, nullable=False),
+    Column("alerts_sent", Integer, nullable=False),
+    Column("last_alert_at", UtcDateTime),
+    Column("last_alert_error", Text),
+    Column("lease_token", BigInteger, nullable=False),
+    Column("lease_until", UtcDateTime),
+    Column("acknowledged_at", UtcDateTime),
+    Column("acknowledged_by", REFERENCE),
+    Column("resolved_at", UtcDateTime),
+    Index(
+        "outbox_incident_open",
+        "destination",
+        "operation",
+        "reason",
+        unique=True,
+        sqlite_where=_UNRESOLVED,
+        postgresql_where=_UNRESOLVED,
+    ),
+    sqlite_autoincrement=True,
+)
+
+gate = Table(
+    "outbox_gate",
+    metadata,
+    Column("destination", NAME, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("refusals_in_a_row", Integer, nullable=False),
+    Column("reason", NAME),
+    Column("text", Text),
+    Column("changed_by", REFERENCE),
+    Column("changed_at", UtcDateTime),
+    Column("breaker", String(16), nullable=False),
+    Column("failures_in_a_row", Integer, nullable=False),
+    Column("probe_at", UtcDateTime),
+    Column("window", Integer),
+    Column("rate", Float),
+    Column("rate_tokens", Float),
+    Column("rate_at", UtcDateTime),
+    Column("paused_until", UtcDateTime),
+)
+
+gate_share = Table(
+    "outbox_gate_share",
+    metadata,
+    Column("destination", NAME, primary_key=True),
+    Column("engine", REFERENCE, primary_key=True),
+    Column("slots", Integer, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+)
+
+version_seen = Table(
+    "outbox_version_seen",
+    metadata,
+    Column("destination", NAME, primary_key=True),
+    Column("operation", NAME, primary_key=True),
+    Column("key", REFERENCE, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+)
+
+audit = Table(
+    "outbox_audit",
+    metadata,
+    Column("id", Identity64, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("by", REFERENCE, nullable=False),
+    Column("verb", String(32), nullable=False),
+    Column("why", Text, nullable=False),
+    Column("message_id", Identity64),
+    Column("destination", NAME),
+    Column("detail", JSON),
+    Index("outbox_audit_message", "message_id"),
+    sqlite_autoincrement=True,
+)
