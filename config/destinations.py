@@ -1,0 +1,120 @@
+"""The destinations: OrderFlow instances with their credentials, limits and patience."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from orderflow_outbox import PREDEFINED
+
+from .retry_policy import RetryPolicy, merged
+from .values import Duration, SecretSource, Strict, web_address
+
+DEFAULT_RETRY_AFTER = ["5s", "1m", "5m", "30m", "2h", "5h", "10h", "10h"]
+
+
+class Authentication(StrEnum):
+    """How the credentials travel."""
+
+    BASIC = "basic"
+    CUSTOM = "custom"
+    BOTH = "both"
+
+
+class OperationSettings(Strict):
+    """What one operation has of its own at a destination."""
+
+    retry: RetryPolicy
+
+
+class Destination(Strict):
+    """One table `destinations.NAME` of the destinations file."""
+
+    url: str
+    allow_plain_http: bool = False
+    user: str = Field(min_length=1)
+    password: SecretSource
+    authentication: Authentication = Authentication.BASIC
+    scope_in_query: bool = False
+    window: int = Field(default=8, ge=1, le=256)
+    attempt_deadline: Duration = timedelta(seconds=30)
+    retry: RetryPolicy
+    operations: Mapping[str, OperationSettings] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _operations_inherit(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        base = value.get("retry", {"retry_after": DEFAULT_RETRY_AFTER})
+        operations = {
+            name: {**own, "retry": merged(base, own.get("retry", {}))} if isinstance(own, dict) else own
+            for name, own in value.get("operations", {}).items()
+        }
+        return {**value, "retry": base, "operations": operations}
+
+    @model_validator(mode="after")
+    def _may_be_trusted(self) -> Destination:
+        web_address(self.url, self.allow_plain_http)
+        return self
+
+    @field_validator("user")
+    @classmethod
+    def _fits_a_header(cls, value: str) -> str:
+        if not value.isascii() or not value.isprintable() or ":" in value:
+            raise ValueError("use printable ASCII without a colon")
+        return value
+
+    @field_validator("operations")
+    @classmethod
+    def _operations_exist(cls, value: Mapping[str, OperationSettings]) -> Mapping[str, OperationSettings]:
+        unknown = sorted(set(value) - set(PREDEFINED))
+        if unknown:
+            raise ValueError(
+                f"there is no operation {unknown[0]!r}; choose of {', '.join(sorted(PREDEFINED))}"
+            )
+        return value
+
+    @property
+    def base_url(self) -> str:
+        return self.url.rstrip("/")
+
+    def retry_policy(self, operation: str) -> RetryPolicy:
+        """Return how patiently messages of `operation` are retried here."""
+        own = self.operations.get(operation)
+        return self.retry if own is None else own.retry
+
+    def secret(self) -> SecretStr:
+        """Return the password.
+
+        Raises:
+            LookupError: the place it is kept in is empty or not there.
+        """
+        secret = self.password.read()
+        if secret is None:
+            raise LookupError(str(self.password))
+        return secret
+
+
+class DestinationsFile(Strict):
+    """The whole destinations file."""
+
+    destinations: Mapping[str, Destination] = Field(min_length=1)
+
+    @field_validator("destinations", mode="before")
+    @classmethod
+    def _names_are_names(cls, value: Any) -> Any:
+        for name in value if isinstance(value, dict) else ():
+            if (
+                not name
+                or len(name) > 64
+                or not all(c.isascii() and (c.isalnum() or c in "-_") for c in name)
+            ):
+                raise ValueError(f"{name!r} is no name: use lower-case letters, digits, - and _")
+            if name != name.lower():
+                raise ValueError(f"{name!r} is no name: use lower-case letters")
+        return value

@@ -1,0 +1,24 @@
+"""A configuration that cannot be used, told so that it can be mended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orderflow_outbox.errors import OutboxError
+
+
+class ConfigError(OutboxError):
+    """One or more things wrong in the configuration.
+
+    Attributes:
+        problems: a line each: file, key or line, what was found, what is allowed.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
+
+    @classmethod
+    def of(cls, file: Path | str, where: str, found: str, allowed: str) -> ConfigError:
+        """Return the error for a single problem."""
+        return cls([f"{file}: {where} is {found}: {allowed}"])

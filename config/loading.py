@@ -1,0 +1,152 @@
+"""Reading the two configuration files, and saying exactly what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import SettingsError
+
+from orderflow_outbox.errors import shown
+
+from .destinations import Destination, DestinationsFile
+from .errors import ConfigError
+from .settings import ENVIRONMENT_PREFIX, Settings
+
+DEFAULT_FILE = Path(__file__).parent / "outbox.toml"
+FILE_VARIABLE = "OUTBOX_CONFIG"
+LEASE_MARGIN = timedelta(seconds=5)
+"""What a lease has beyond two deadlines, for claiming, recording and clocks that differ."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_HIDDEN = "(hidden)"
+_NEVER_SHOWN = ("password", "webhook", "database_url", "broker_url")
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Everything the service knows."""
+
+    settings: Settings
+    destinations: Mapping[str, Destination]
+    file: Path
+    destinations_file: Path
+
+
+def load(file: Path | None = None, need_secrets: bool = True) -> Configuration:
+    """Read the settings file and the destinations file it names.
+
+    Args:
+        file: the settings file; by default the one OUTBOX_CONFIG names, else `config/outbox.toml`.
+        need_secrets: False leaves unset passwords to be found missing later, when one is used.
+
+    Raises:
+        ConfigError: naming file, key or line, what was found and what is allowed.
+    """
+    file = file or Path(os.environ.get(FILE_VARIABLE, DEFAULT_FILE))
+    settings = _settings(file)
+    destinations_file = file.parent / settings.destinations_file
+    parsed = _validated(DestinationsFile, destinations_file, _read_toml(destinations_file))
+    _check_leases(settings, parsed.destinations, destinations_file)
+    if need_secrets:
+        _check_secrets(parsed.destinations, destinations_file)
+    return Configuration(settings, parsed.destinations, file, destinations_file)
+
+
+def load_settings(file: Path | None = None) -> Settings:
+    """Read the settings file alone, for what needs no destination."""
+    return _settings(file or Path(os.environ.get(FILE_VARIABLE, DEFAULT_FILE)))
+
+
+def _settings(file: Path) -> Settings:
+    content = _read_toml(file)
+    try:
+        return Settings(**content)
+    except ValidationError as error:
+        raise ConfigError([_problem(Settings, file, each) for each in error.errors()]) from None
+    except SettingsError as error:
+        raise ConfigError([f"environment: {error}: write JSON there"]) from None
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError.of(
+            file, "the file", f"not readable ({error.strerror})", "name one that is"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError.of(file, "the file", "not UTF-8", "save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError.of(file, "the file", f"not TOML ({error})", "mend that line") from None
+
+
+def _validated(model: type[Model], file: Path, content: dict[str, Any]) -> Model:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError([_problem(model, file, each) for each in error.errors()]) from None
+
+
+def _problem(model: type[BaseModel], file: Path, error: ErrorDetails) -> str:
+    steps = [str(step) for step in error["loc"]]
+    key = ".".join(steps) or "the file"
+    secret = any(name in step for step in steps for name in _NEVER_SHOWN)
+    variable = ENVIRONMENT_PREFIX + "__".join(steps).upper()
+    place = f"environment variable {variable}" if model is Settings and variable in os.environ else str(file)
+    if error["type"] == "extra_forbidden":
+        return f"{place}: {key} is a key nobody knows: {_neighbours(model, steps)}"
+    if error["type"] == "missing":
+        return f"{place}: {key} is missing: {_neighbours(model, steps)}"
+    found = _HIDDEN if secret else shown(error["input"])
+    return f"{place}: {key} is {found}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _neighbours(model: type[BaseModel], steps: list[str]) -> str:
+    """Name the keys allowed where `steps` leads, by walking the model's JSON schema."""
+    schema = model.model_json_schema()
+    definitions = schema.get("$defs", {})
+    node: dict[str, Any] = schema
+    for step in steps[:-1]:
+        node = (
+            node.get("properties", {}).get(step)
+            or node.get("additionalProperties")
+            or node.get("items")
+            or {}
+        )
+        for option in (node, *node.get("anyOf", ())):
+            if "$ref" in option:
+                node = definitions[option["$ref"].rsplit("/", 1)[-1]]
+    allowed = ", ".join(node.get("properties", {}))
+    return f"the keys here are {allowed}" if allowed else "leave it out"
+
+
+def _check_leases(settings: Settings, destinations: Mapping[str, Destination], file: Path) -> None:
+    for name, destination in destinations.items():
+        longest = (settings.engine.lease - LEASE_MARGIN) / 2
+        if destination.attempt_deadline > longest:
+            raise ConfigError.of(
+                file,
+                f"destinations.{name}.attempt_deadline",
+                f"{destination.attempt_deadline.total_seconds():g}s",
+                f"with engine.lease = {settings.engine.lease.total_seconds():g}s it is at most "
+                f"{longest.total_seconds():g}s (lease ≥ 2 deadlines + {LEASE_MARGIN.total_seconds():g}s)",
+            )
+
+
+def _check_secrets(destinations: Mapping[str, Destination], file: Path) -> None:
+    problems = [
+        f"{file}: destinations.{name}.password is not to be had from {destination.password}: put it there"
+        for name, destination in destinations.items()
+        if destination.password.read() is None
+    ]
+    if problems:
+        raise ConfigError(problems)
