@@ -1,0 +1,160 @@
+"""The port `Announce`, filled with Celery's task events: in Flower, each message is a row.
+
+Events are lossy by nature and must never hold up a delivery: they go through a bounded queue to a
+thread of its own, and what does not fit is dropped and counted. Up to 200 steps a second all are
+told; above that only retried and dead messages are.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+
+from worker.deliveries import Claim
+from worker.ports import Step
+
+from .app import PUBLISH_OPTIONS
+
+MAX_STEPS_A_SECOND = 200
+MAX_QUEUED = 5000
+FLUSH_SECONDS = 0.2
+BROKER_PAUSE_SECONDS = 2.0
+MAX_TEXT_CHARACTERS = 300
+ALWAYS_TOLD = frozenset({Step.RETRIED, Step.DEAD})
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One step on its way to the watchers."""
+
+    step: Step
+    claim: Claim
+    text: str
+    seconds: float
+    at: float
+
+
+class Announcer:
+    """Sends the steps of this process's messages as Celery events.
+
+    Args:
+        app: the Celery application.
+        node_name: the worker's node name, under which watchers know it.
+
+    Attributes:
+        dropped: steps not told because too many came or the broker was away.
+    """
+
+    def __init__(self, app: Celery, node_name: str) -> None:
+        self._app = app
+        self._node_name = node_name
+        self._queue: queue.Queue[Told | None] = queue.Queue(MAX_QUEUED)
+        self._second = 0
+        self._told_this_second = 0
+        self.dropped = 0
+        self._thread = threading.Thread(target=self._run, name="outbox-announcer", daemon=True)
+        self._thread.start()
+
+    def __call__(self, step: Step, claim: Claim, text: str, seconds: float) -> None:
+        if step not in ALWAYS_TOLD and self._too_many():
+            self.dropped += 1
+            return
+        try:
+            self._queue.put_nowait(Told(step, claim, text, seconds, time.time()))
+        except queue.Full:
+            self.dropped += 1
+
+    def close(self, bound: float = 2.0) -> None:
+        """Send what is queued, within `bound` seconds."""
+        try:
+            self._queue.put_nowait(None)
+        except queue.Full:
+            return
+        self._thread.join(bound)
+
+    def _too_many(self) -> bool:
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._told_this_second = second, 0
+        self._told_this_second += 1
+        return self._told_this_second > MAX_STEPS_A_SECOND
+
+    def _run(self) -> None:
+        while True:
+            try:
+                with self._app.connection_for_write(transport_options=PUBLISH_OPTIONS) as connection:
+                    self._send_all(connection)
+                return
+            except Exception as error:
+                log.debug("events are not sent just now: %s", type(error).__name__)
+                time.sleep(BROKER_PAUSE_SECONDS)
+
+    def _send_all(self, connection: Any) -> None:
+        dispatcher = self._app.events.Dispatcher(
+            connection,
+            self._node_name,
+            True,
+            buffer_while_offline=False,
+            buffer_group=frozenset({"task"}),
+            buffer_limit=MAX_STEPS_A_SECOND,
+        )
+        while True:
+            told = self._next(dispatcher)
+            if told is None:
+                break
+            for kind, fields in events_of(told):
+                dispatcher.send(kind, timestamp=told.at, **fields)
+        dispatcher.flush()
+        dispatcher.close()
+
+    def _next(self, dispatcher: Any) -> Told | None:
+        """Return the next step, sending off what is buffered whenever none comes for a moment."""
+        while True:
+            try:
+                return self._queue.get(timeout=FLUSH_SECONDS)
+            except queue.Empty:
+                dispatcher.flush()
+
+
+def row_of(claim: Claim) -> str:
+    """Return the id of a message's row in Flower; a replay is a new message with a row of its own."""
+    return f"message-{claim.id}"
+
+
+def events_of(told: Told) -> list[tuple[str, dict[str, Any]]]:
+    """Return the Celery events that tell a step: name and fields, never payload, query or headers."""
+    claim, text = told.claim, told.text[:MAX_TEXT_CHARACTERS]
+    row = {"uuid": row_of(claim)}
+    match told.step:
+        case Step.STARTED:
+            received = {
+                **row,
+                "name": claim.operation,
+                "args": f"({claim.key!r},)",
+                "kwargs": _shown(claim),
+                "retries": claim.tries,
+                "eta": None,
+            }
+            return [("task-received", received), ("task-started", row)]
+        case Step.DELIVERED:
+            cleared = {"exception": None, "traceback": None}
+            return [("task-succeeded", {**row, **cleared, "result": text, "runtime": told.seconds})]
+        case Step.RETRIED:
+            retried = {"exception": text, "traceback": None, "retries": claim.tries + 1, "eta": None}
+            return [("task-retried", {**row, **retried, "runtime": told.seconds})]
+        case Step.DEAD:
+            failed = {"exception": text, "traceback": None, "retries": claim.tries}
+            return [("task-failed", {**row, **failed, "runtime": told.seconds})]
+
+
+def _shown(claim: Claim) -> str:
+    shown = {"id": claim.id, "key": claim.key, "destination": claim.destination, "attempt": claim.attempt}
+    return repr(shown)

@@ -1,0 +1,42 @@
+"""The port `Wake`, filled with a hint on the worker's own queue."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+
+from celery import Celery
+
+from .app import DELIVER, HINT_EXPIRES_SECONDS, PUBLISH_OPTIONS, QUEUE
+
+log = logging.getLogger(__name__)
+
+
+class Waker:
+    """Sends hints from a thread of its own; at most one waits, and a dead broker holds nobody up."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._wanted: queue.Queue[None] = queue.Queue(maxsize=1)
+        threading.Thread(target=self._run, name="outbox-waker", daemon=True).start()
+
+    def __call__(self) -> None:
+        try:
+            self._wanted.put_nowait(None)
+        except queue.Full:  # one is on its way already
+            return
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.get()
+            try:
+                send_hint(self._app)
+            except Exception as error:
+                log.debug("a hint was lost: %s", type(error).__name__)
+
+
+def send_hint(app: Celery) -> None:
+    """Send one hint on a connection of its own, within a second; raises when the broker does not take it."""
+    with app.connection_for_write(transport_options=PUBLISH_OPTIONS) as connection:
+        app.send_task(DELIVER, queue=QUEUE, connection=connection, retry=False, expires=HINT_EXPIRES_SECONDS)

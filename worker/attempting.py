@@ -1,0 +1,125 @@
+"""One attempt: send a claimed message and judge the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+
+from config import Configuration
+from orderflow_outbox import Operation
+
+from .deliveries import Claim, Failure, Outcome, Reply, Request
+from .requests import RequestBuilder
+from .rules import judge, leaves_in_doubt
+from .settling import expiry
+from .transport import Transport
+from .verdicts import Delivered, Refused, RetryLater, Verdict, Why
+
+LEASE_MARGIN_SECONDS = 1.0
+"""What must be left of a lease after the attempt's deadline, to record its result."""
+
+log = logging.getLogger(__name__)
+
+
+class Attempter:
+    """Makes attempts for one engine.
+
+    Args:
+        configuration: the destinations with their deadlines.
+        catalogue: the operations known.
+        transport: sends requests.
+        lease: how long a claim is held.
+
+    Raises:
+        LookupError: a destination's password is not to be had.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        catalogue: Mapping[str, Operation],
+        transport: Transport,
+        lease: timedelta,
+    ) -> None:
+        self._destinations = configuration.destinations
+        self._builders = {name: RequestBuilder(each) for name, each in self._destinations.items()}
+        self._catalogue = catalogue
+        self._transport = transport
+        self._lease_seconds = lease.total_seconds()
+
+    async def attempt(self, claim: Claim, lease_ends: float) -> Outcome:
+        """Send `claim` unless its lease or its life would end first; never raises.
+
+        Args:
+            lease_ends: when the lease runs out, by the monotonic clock.
+        """
+        destination = self._destinations[claim.destination]
+        deadline = destination.attempt_deadline.total_seconds()
+        operation = self._catalogue.get(claim.operation)
+        if operation is None:
+            return self.unsent(claim, _unknown(claim))
+        over = expiry(claim, claim.claimed_at, destination.retry_policy(claim.operation))
+        if over is not None:
+            return self.unsent(claim, over)
+        request = self._builders[claim.destination].build(claim, operation)
+        started = time.monotonic()
+        if started + deadline + LEASE_MARGIN_SECONDS > lease_ends:
+            return self.unsent(claim)
+        try:
+            reply = await self._transport.send(request, deadline)
+        except asyncio.CancelledError:  # stopped at the bound: the outcome is unknown
+            return self._outcome(claim, None, request, None, True, started, lease_ends)
+        return self._judged(claim, operation, request, reply, started, lease_ends)
+
+    def unsent(self, claim: Claim, verdict: Verdict | None = None) -> Outcome:
+        """Return the outcome of a message that was not sent: given back, or judged as it stands."""
+        return Outcome(claim, verdict, in_doubt=claim.in_doubt)
+
+    def _judged(
+        self,
+        claim: Claim,
+        operation: Operation,
+        request: Request,
+        reply: Reply | Failure,
+        started: float,
+        lease_ends: float,
+    ) -> Outcome:
+        in_doubt = claim.in_doubt or leaves_in_doubt(reply)
+        try:
+            verdict = judge(reply, operation, claim.in_doubt, claim.claimed_at)
+        except Exception as error:
+            log.exception("message %d: judging its reply failed", claim.id)
+            text = f"judging the reply failed: {type(error).__name__}"
+            verdict = RetryLater(Why("not_judged", text, "engine"), systemic=False)
+            in_doubt = True
+        if isinstance(verdict, Delivered):
+            in_doubt = False
+        return self._outcome(claim, verdict, request, reply, in_doubt, started, lease_ends)
+
+    def _outcome(
+        self,
+        claim: Claim,
+        verdict: Verdict | None,
+        request: Request,
+        reply: Reply | Failure | None,
+        in_doubt: bool,
+        started: float,
+        lease_ends: float,
+    ) -> Outcome:
+        return Outcome(
+            claim,
+            verdict,
+            request=request,
+            reply=reply if isinstance(reply, Reply) else None,
+            in_doubt=in_doubt,
+            started_after=max(0.0, started - (lease_ends - self._lease_seconds)),
+            seconds=time.monotonic() - started,
+        )
+
+
+def _unknown(claim: Claim) -> Refused:
+    text = f"this service knows no operation {claim.operation!r}"
+    return Refused(Why("unknown_operation", text, "catalogue"))

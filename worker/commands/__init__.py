@@ -1,0 +1,65 @@
+"""The command line. An error is one line on standard error and a non-zero exit."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from sqlalchemy.exc import SQLAlchemyError
+
+from config import ConfigError
+from orderflow_outbox.errors import OutboxError
+
+from . import configuration, dead, demonstration, messages, running
+from .arguments import UsageProblem
+from .running import RunFailed
+
+USAGE_ERROR = 2
+FAILED = 1
+
+app = typer.Typer(
+    name="worker",
+    help="OrderFlow Outbox: store-and-forward of XML messages to OrderFlow.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+messages.add_to(app)
+dead.add_to(app)
+running.add_to(app)
+configuration.add_to(app)
+demonstration.add_to(app)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; return the exit status."""
+    try:
+        status = app(args=arguments, prog_name="python -m worker", standalone_mode=False)
+    except typer.Abort:
+        return _say("stopped", FAILED)
+    except UsageProblem as error:
+        return _say(str(error), USAGE_ERROR)
+    except typer.TyperException as error:
+        message = _message(error)
+        hint = "(python -m worker --help tells what there is)"
+        return _say(f"{message} {hint}", USAGE_ERROR) if message else USAGE_ERROR
+    except ConfigError as error:
+        return _say("\n".join(error.problems), FAILED)
+    except (OutboxError, RunFailed) as error:
+        return _say(str(error), FAILED)
+    except SQLAlchemyError as error:
+        cause = getattr(error, "orig", None) or error
+        return _say(f"the database refused: {type(cause).__name__}: {cause}", FAILED)
+    except LookupError as error:
+        return _say(f"a password is not to be had from {error}", FAILED)
+    return status if isinstance(status, int) else 0
+
+
+def _message(error: typer.TyperException) -> str:
+    format_message = getattr(error, "format_message", None)
+    return str(format_message() if format_message else error)
+
+
+def _say(line: str, status: int) -> int:
+    sys.stderr.write(f"{line}\n")
+    return status

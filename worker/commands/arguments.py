@@ -1,0 +1,93 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from config import load_settings
+from config.values import duration
+from orderflow_outbox.errors import OutboxError
+from worker import schema
+from worker.database import connect
+from worker.store.finding import Filter
+from worker.store.transactions import Store
+
+
+class UsageProblem(OutboxError):
+    """A command line that cannot be carried out as it stands."""
+
+
+USER_VARIABLE = "OUTBOX_USER"
+
+
+def _who() -> str:
+    try:
+        return os.environ.get(USER_VARIABLE) or getpass.getuser()
+    except (KeyError, OSError):  # no such user, as in a container
+        return f"uid {os.getuid()}"
+
+
+Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Numbers of messages.")]
+DestinationOption = Annotated[str | None, typer.Option("--destination", help="Only of this destination.")]
+OperationOption = Annotated[str | None, typer.Option("--operation", help="Only of this operation.")]
+ReasonOption = Annotated[str | None, typer.Option("--reason", help="Only of this reason code.")]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", help='Only from then on: "2h", "7d", or 2026-11-01T09:30.')
+]
+By = Annotated[
+    str, typer.Option("--by", help="Who does it.", default_factory=_who, show_default="your login")
+]
+Why = Annotated[str, typer.Option("--why", help="Why; kept with the message.")]
+
+
+def filter_of(
+    ids: list[int] | None,
+    destination: str | None,
+    operation: str | None,
+    reason: str | None,
+    since: str | None,
+) -> Filter:
+    """Return the filter the options describe."""
+    return Filter(tuple(ids or ()), destination, operation, reason, None if since is None else _since(since))
+
+
+def moment_of(option: str, value: str) -> datetime:
+    """Return the moment written as ISO 8601; without a zone it is UTC."""
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise UsageProblem(f"{option} is {value!r}: write it as 2026-11-01T09:30") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _since(value: str) -> datetime:
+    try:
+        span: timedelta = duration(value)
+    except ValueError:
+        return moment_of("--since", value)
+    return datetime.now(UTC) - span
+
+
+def checked_why(why: str) -> str:
+    """Return the reason, once there is one."""
+    if not why.strip():
+        raise UsageProblem("--why is empty: say why; it is kept with the message")
+    return why.strip()
+
+
+@contextmanager
+def opened_store() -> Iterator[Store]:
+    """Open the store of the configured database, once its tables are of this release."""
+    engine = connect(load_settings().database_url)
+    try:
+        schema.check(engine)
+        yield Store(engine)
+    finally:
+        engine.dispose()

@@ -1,0 +1,89 @@
+"""`config check` and `db upgrade`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from config import Configuration, in_words, load, load_settings
+from orderflow_outbox import PREDEFINED
+from orderflow_outbox.schema import CURRENT_VERSION
+from worker import schema
+from worker.database import connect
+
+from . import output
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    config = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+    config.command("check")(check_command)
+    app.add_typer(config, name="config")
+    db = typer.Typer(help="Look after the tables.", no_args_is_help=True)
+    db.command("upgrade")(upgrade_command)
+    app.add_typer(db, name="db")
+
+
+def check_command(
+    file: Annotated[
+        Path | None, typer.Argument(help="The settings file; by default config/outbox.toml.")
+    ] = None,
+    json: output.Json = False,
+) -> None:
+    """Read the configuration, and say when a person would be called."""
+    configuration = load(file)
+    rows = _patience(configuration)
+    if json:
+        output.print_json({"ok": True, "file": str(configuration.file), "patience": rows})
+        return
+    files = f"{configuration.file} and {configuration.destinations_file}"
+    output.console.print(output.plain(f"{files} are in order"))
+    shown = output.table("destination", "operation", "tries", "last try after", "a person is called after")
+    for row in rows:
+        shown.add_row(
+            row["destination"],
+            row["operation"],
+            str(row["tries"]),
+            row["last_try_after"],
+            row["called_after"],
+        )
+    output.console.print(shown)
+
+
+def _patience(configuration: Configuration) -> list[dict[str, Any]]:
+    """Return, per destination and operation, when tries end and a person is called."""
+    grouping = configuration.settings.alerts.grouping
+    rows = []
+    for name, destination in sorted(configuration.destinations.items()):
+        own = sorted(destination.operations)
+        for operation in [*own, f"the other {len(PREDEFINED) - len(own)}"]:
+            policy = destination.retry_policy(operation)
+            last = min(policy.last_try_after, policy.max_age)
+            rows.append(
+                {
+                    "destination": name,
+                    "operation": operation,
+                    "tries": policy.tries,
+                    "last_try_after": in_words(last) if policy.waits else "at once",
+                    "called_after": in_words(last + grouping),
+                    "called_after_seconds": (last + grouping).total_seconds(),
+                }
+            )
+    return rows
+
+
+def upgrade_command(json: output.Json = False) -> None:
+    """Make the tables, or bring them up to this release."""
+    engine = connect(load_settings().database_url)
+    try:
+        before = schema.upgrade(engine)
+    finally:
+        engine.dispose()
+    if json:
+        output.print_json({"before": before, "now": CURRENT_VERSION})
+    elif before == CURRENT_VERSION:
+        output.console.print(f"the tables are of version {CURRENT_VERSION} already")
+    else:
+        output.console.print(f"the tables are of version {CURRENT_VERSION} now")

@@ -1,0 +1,157 @@
+"""`dead list`, `dead show`, `dead replay` and `dead discard`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+import typer
+from rich.progress import track
+
+from worker.replay import NotPossible, discard, replay
+from worker.store import finding
+from worker.store.finding import Filter
+from worker.store.transactions import Store
+
+from . import output
+from .arguments import (
+    By,
+    DestinationOption,
+    Ids,
+    OperationOption,
+    ReasonOption,
+    SinceOption,
+    UsageProblem,
+    Why,
+    checked_why,
+    filter_of,
+    opened_store,
+)
+from .messages import report, show_command
+
+T = TypeVar("T")
+
+All = Annotated[bool, typer.Option("--all", help="Every open dead letter.")]
+Limit = Annotated[int, typer.Option(help="How many at most.", min=1)]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    group = typer.Typer(help="Look at dead letters, replay or discard them.", no_args_is_help=True)
+    group.command("list")(list_command)
+    group.command("show")(show_command)
+    group.command("replay")(replay_command)
+    group.command("discard")(discard_command)
+    app.add_typer(group, name="dead")
+
+
+def list_command(
+    destination: DestinationOption = None,
+    operation: OperationOption = None,
+    reason: ReasonOption = None,
+    since: SinceOption = None,
+    limit: Limit = 100,
+    json: output.Json = False,
+) -> None:
+    """List open dead letters, the newest death first."""
+    wanted = filter_of(None, destination, operation, reason, since)
+    with opened_store() as store, store.reading() as transaction:
+        letters = finding.dead_letters(transaction, wanted, limit + 1)
+    more = len(letters) > limit
+    if json:
+        output.print_json([output.as_json(row) for row in letters[:limit]])
+        return
+    if not letters:
+        output.console.print("no open dead letter")
+        return
+    shown = output.table("message", "died (UTC)", "operation", "key", "reason", "in doubt", "text")
+    for row in letters[:limit]:
+        shown.add_row(
+            str(row["message_id"]),
+            output.moment(row["died_at"]),
+            output.plain(f"{row['operation']} to {row['destination']}"),
+            output.plain(row["key"]),
+            output.plain(row["reason"]),
+            "yes" if row["in_doubt"] else "",
+            output.plain(row["text"]),
+        )
+    output.console.print(shown)
+    if more:
+        output.console.print(f"… and more: raise --limit above {limit}")
+
+
+def replay_command(
+    ids: Ids = None,
+    destination: DestinationOption = None,
+    operation: OperationOption = None,
+    reason: ReasonOption = None,
+    since: SinceOption = None,
+    every: All = False,
+    *,
+    by: By,
+    why: Why,
+    json: output.Json = False,
+) -> int:
+    """Send dead messages again, each as a new message linked to the old one."""
+    wanted = filter_of(ids, destination, operation, reason, since)
+    note = checked_why(why)
+    with opened_store() as store:
+        chosen = _chosen(store, wanted, every)
+        done, refused = _each(chosen, lambda message_id: replay(store, message_id, by, note))
+    links = [{"message": each.origin, "replay": each.replay, "created": each.created} for each in done]
+    if not json:
+        for each in done:
+            before = "" if each.created else " (it was replayed before)"
+            output.console.print(f"message {each.origin} is replayed as message {each.replay}{before}")
+    return report("replayed", links, refused, json)
+
+
+def discard_command(
+    ids: Ids = None,
+    destination: DestinationOption = None,
+    operation: OperationOption = None,
+    reason: ReasonOption = None,
+    since: SinceOption = None,
+    every: All = False,
+    *,
+    by: By,
+    why: Why,
+    json: output.Json = False,
+) -> int:
+    """Close dead letters without sending them."""
+    wanted = filter_of(ids, destination, operation, reason, since)
+    note = checked_why(why)
+
+    def discarded(store: Store, message_id: int) -> int:
+        discard(store, message_id, by, note)
+        return message_id
+
+    with opened_store() as store:
+        chosen = _chosen(store, wanted, every)
+        done, refused = _each(chosen, lambda message_id: discarded(store, message_id))
+    return report("discarded", done, refused, json)
+
+
+def _chosen(store: Store, wanted: Filter, every: bool) -> list[int]:
+    """Return the messages meant: those named, whatever their state, or those the filter finds."""
+    if wanted.is_empty and not every:
+        raise UsageProblem(
+            "name messages by number, or give --destination, --operation, --reason, --since or --all"
+        )
+    others = (wanted.destination, wanted.operation, wanted.reason, wanted.since)
+    if wanted.ids and not any(others):
+        return list(wanted.ids)
+    with store.reading() as transaction:
+        return sorted(row["message_id"] for row in finding.dead_letters(transaction, wanted))
+
+
+def _each(chosen: list[int], act: Callable[[int], T]) -> tuple[list[T], list[str]]:
+    done: list[T] = []
+    refused: list[str] = []
+    quiet = len(chosen) < 50 or not output.console.is_terminal
+    for message_id in track(chosen, "working", console=output.console, disable=quiet, transient=True):
+        try:
+            done.append(act(message_id))
+        except NotPossible as error:
+            refused.append(str(error))
+    return done, refused

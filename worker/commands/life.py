@@ -1,0 +1,103 @@
+"""A message's whole life, told to a person or a machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orderflow_outbox import State
+from worker.store.finding import Life
+
+from . import output
+
+IN_WORDS = {
+    State.PENDING: "waits",
+    State.SENDING: "is being sent",
+    State.DELIVERED: "was delivered",
+    State.DEAD: "is dead",
+    State.SUPERSEDED: "was superseded by a later one",
+    State.CANCELLED: "was cancelled",
+}
+
+
+def life_json(life: Life) -> dict[str, Any]:
+    """Return a life as one JSON object; credentials were masked when it was stored."""
+    message = {k: v for k, v in output.as_json(life.message).items() if k != "fingerprint"}
+    body = {k: v for k, v in output.as_json(life.body).items() if k != "sha256"}
+    return {
+        **message,
+        **{k: v for k, v in body.items() if k != "message_id"},
+        "sha256": None if life.body["sha256"] is None else life.body["sha256"].hex(),
+        "attempts_made": [output.as_json(row) for row in life.attempts],
+        "dead_letter": None if life.dead_letter is None else output.as_json(life.dead_letter),
+        "replayed_as": life.replay,
+        "waits_for": life.elder,
+        "audit": [output.as_json(row) for row in life.audit],
+    }
+
+
+def print_life(life: Life, payload: bool) -> None:
+    """Print a life line by line."""
+    message = life.message
+    console = output.console
+    headline = output.plain(f"message {message['id']} ")
+    headline.append(message["state"], style=output.STATE_STYLES.get(message["state"], ""))
+    console.print(headline.append(f": it {IN_WORDS[State(message['state'])]}{_doubt(life)}"))
+    for name, value in _facts(life):
+        console.print(output.plain(f"  {name:<16} {value}"))
+    if payload and life.body["payload"] is not None:
+        console.print(output.plain(life.body["payload"].decode("utf-8", "replace")))
+    for row in life.attempts:
+        _print_attempt(row, payload)
+    if life.dead_letter is not None:
+        _print_letter(life)
+    for row in life.audit:
+        line = f"{output.moment(row['at'])}  {row['verb']} by {row['by']}: {row['why']}"
+        console.print(output.plain(line))
+
+
+def _doubt(life: Life) -> str:
+    return ", in doubt: an attempt may have been carried out" if life.message["in_doubt"] else ""
+
+
+def _facts(life: Life) -> list[tuple[str, object]]:
+    message = life.message
+    facts = [
+        ("operation", f"{message['operation']} to {message['destination']}"),
+        ("channel", message["channel"]),
+        ("organisation", message["organisation"]),
+        ("key", message["key"]),
+        ("idempotency key", message["idempotency_key"]),
+        ("enqueued", output.moment(message["created_at"])),
+        ("next try", output.moment(message["due_at"]) if message["due_at"] else None),
+        ("waits for", None if life.elder is None else f"message {life.elder}, an earlier one of its key"),
+        ("expires", output.moment(message["expires_at"]) if message["expires_at"] else None),
+        ("attempts", f"{message['attempts']}, of which {message['tries']} failed tries"),
+        ("rescues", message["rescues"] or None),
+        ("replay of", message["replay_of"]),
+        ("replayed as", life.replay),
+        ("finished", output.moment(message["finished_at"]) if message["finished_at"] else None),
+    ]
+    return [(name, value) for name, value in facts if value is not None]
+
+
+def _print_attempt(row: Any, payload: bool) -> None:
+    when = output.moment(row["started_at"] or row["finished_at"])
+    took = "" if row["seconds"] is None else f" in {row['seconds']:.3f} s"
+    status = "" if row["status"] is None else f" HTTP {row['status']}"
+    rule = "" if row["rule"] is None else f" (rule {row['rule']})"
+    head = f"{when}  attempt {row['n']}:{status}{took} → {row['verdict']}, {row['reason']}{rule}"
+    output.console.print(output.plain(head))
+    if row["request_line"]:
+        output.console.print(output.plain(f"    {row['request_line']}"))
+    if row["error"]:
+        output.console.print(output.plain(f"    {row['error']}"))
+    if payload and row["reply_body"]:
+        cut = "" if row["reply_complete"] else " (stored in part)"
+        output.console.print(output.plain(f"    reply{cut}: {row['reply_body'].decode('utf-8', 'replace')}"))
+
+
+def _print_letter(life: Life) -> None:
+    letter = life.dead_letter
+    assert letter is not None  # noqa: S101 (asked by the caller)
+    line = f"{output.moment(letter['died_at'])}  dead letter, {letter['resolution']}: {letter['reason']}"
+    output.console.print(output.plain(f"{line}: {letter['text']}"))

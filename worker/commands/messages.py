@@ -1,0 +1,204 @@
+"""`enqueue`, `status`, `show` and `cancel`."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from config import in_words, load
+from orderflow_outbox import PREDEFINED, enqueue
+from worker.replay import NotPossible, cancel
+from worker.store import finding
+from worker.store.transactions import Transaction
+
+from . import output
+from .arguments import (
+    By,
+    DestinationOption,
+    Ids,
+    OperationOption,
+    SinceOption,
+    UsageProblem,
+    Why,
+    checked_why,
+    filter_of,
+    moment_of,
+    opened_store,
+)
+from .life import life_json, print_life
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command("enqueue")(enqueue_command)
+    app.command("status")(status_command)
+    app.command("show")(show_command)
+    app.command("cancel")(cancel_command)
+
+
+def enqueue_command(
+    operation: Annotated[str, typer.Argument(help=f"One of {', '.join(sorted(PREDEFINED))}.")],
+    file: Annotated[str | None, typer.Argument(help="The XML document; - reads standard input.")] = None,
+    destination: Annotated[str, typer.Option(help="Which OrderFlow.")] = "main",
+    channel: Annotated[str | None, typer.Option(help="The channel.")] = None,
+    organisation: Annotated[str | None, typer.Option(help="The organisation.")] = None,
+    key: Annotated[str | None, typer.Option(help="The entity, such as order:SO-1001.")] = None,
+    idempotency_key: Annotated[str | None, typer.Option(help="Names this message for good.")] = None,
+    version: Annotated[int | None, typer.Option(help="Version of the entity.")] = None,
+    query: Annotated[list[str] | None, typer.Option(help="A query parameter, NAME=VALUE.")] = None,
+    header: Annotated[list[str] | None, typer.Option(help="A request header, NAME=VALUE.")] = None,
+    deliver_after: Annotated[str | None, typer.Option(help="Not before, as 2026-11-01T09:30.")] = None,
+    expires_at: Annotated[str | None, typer.Option(help="Not after, as 2026-11-01T09:30.")] = None,
+    json: output.Json = False,
+) -> None:
+    """Store one message for delivery."""
+    configuration = load(need_secrets=False)
+    if destination not in configuration.destinations:
+        known = ", ".join(sorted(configuration.destinations))
+        raise UsageProblem(f"--destination is {destination!r}: choose one of {known}")
+    with opened_store() as store, store.writing() as transaction:
+        message = enqueue(
+            transaction.connection,
+            operation,
+            _payload(file),
+            destination=destination,
+            channel=channel,
+            organisation=organisation,
+            key=key,
+            idempotency_key=idempotency_key,
+            version=version,
+            query=_pairs("--query", query),
+            headers=_pairs("--header", header),
+            deliver_after=None if deliver_after is None else moment_of("--deliver-after", deliver_after),
+            expires_at=None if expires_at is None else moment_of("--expires-at", expires_at),
+        )
+    if json:
+        output.print_json({"id": message.id, "state": message.state, "created": message.created})
+    elif message.created:
+        output.console.print(f"message {message.id} is stored")
+    else:
+        output.console.print(f"message {message.id} was stored before: same key, same content")
+
+
+def status_command(json: output.Json = False) -> None:
+    """Show how many messages stand where, the gates, and the open incidents."""
+    with opened_store() as store, store.reading() as transaction:
+        rows = _status_rows(transaction)
+        incidents = finding.open_incidents(transaction)
+    if json:
+        output.print_json({"destinations": rows, "incidents": [output.as_json(row) for row in incidents]})
+        return
+    columns = ["pending", "due", "parked", "sending", "delivered", "dead"]
+    columns += [name for name in ("superseded", "cancelled") if any(row[name] for row in rows)]
+    shown = output.table("destination", "gate", *columns, "oldest due")
+    for row in rows:
+        seconds = row["oldest_due_seconds"]
+        oldest = "–" if seconds is None else in_words(timedelta(seconds=round(seconds)))
+        numbers = (str(row[column]) for column in columns)
+        shown.add_row(output.plain(row["destination"]), output.state(row["gate"]), *numbers, oldest)
+    output.console.print(shown if rows else "nothing has been enqueued yet")
+    for incident in incidents:
+        what = f"{incident['destination']} {incident['operation']} {incident['reason']}"
+        line = f"incident {incident['id']}: {what}, {incident['occurrences']} ×, since"
+        output.console.print(output.plain(f"{line} {output.moment(incident['opened_at'])} UTC"))
+
+
+def _status_rows(transaction: Transaction) -> list[dict[str, Any]]:
+    gates = finding.gates(transaction)
+    rows = []
+    for row in finding.counts(transaction):
+        oldest = row["oldest_due_at"]
+        gate = gates.get(row["destination"])
+        rows.append(
+            {
+                **{name: value for name, value in row.items() if name != "oldest_due_at"},
+                "oldest_due_seconds": None if oldest is None else (transaction.now - oldest).total_seconds(),
+                "gate": "open" if gate is None else gate["state"],
+                "gate_reason": None if gate is None else gate["reason"],
+            }
+        )
+    return rows
+
+
+def show_command(
+    message_id: Annotated[int, typer.Argument(metavar="ID", help="The message's number.")],
+    payload: Annotated[bool, typer.Option("--payload", help="Print document and replies too.")] = False,
+    json: output.Json = False,
+) -> None:
+    """Tell a message's whole life."""
+    with opened_store() as store, store.reading() as transaction:
+        life = finding.life_of(transaction, message_id)
+    if life is None:
+        raise NotPossible(f"there is no message {message_id}")
+    if json:
+        output.print_json(life_json(life))
+    else:
+        print_life(life, payload)
+
+
+def cancel_command(
+    ids: Ids = None,
+    destination: DestinationOption = None,
+    operation: OperationOption = None,
+    since: SinceOption = None,
+    *,
+    by: By,
+    why: Why,
+    json: output.Json = False,
+) -> int:
+    """Cancel messages that still wait, by number or by filter."""
+    wanted = filter_of(ids, destination, operation, None, since)
+    if wanted.is_empty:
+        raise UsageProblem("name messages by number, or give --destination, --operation or --since")
+    reason = checked_why(why)
+    with opened_store() as store:
+        if ids:
+            chosen = list(ids)
+        else:
+            with store.reading() as transaction:
+                chosen = finding.pending_ids(transaction, wanted)
+        done, refused = [], []
+        for message_id in chosen:
+            try:
+                cancel(store, message_id, by, reason)
+            except NotPossible as error:
+                refused.append(str(error))
+            else:
+                done.append(message_id)
+    return report("cancelled", done, refused, json)
+
+
+def report(verb: str, done: list[Any], refused: list[str], json: bool) -> int:
+    """Print what a command did to several messages; return its exit status."""
+    if json:
+        output.print_json({verb: done, "refused": refused})
+    else:
+        output.console.print(f"{verb}: {len(done)}")
+    for line in [] if json else refused:
+        sys.stderr.write(f"{line}\n")
+    return 1 if refused else 0
+
+
+def _payload(file: str | None) -> bytes | None:
+    if file is None:
+        return None
+    if file == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise UsageProblem(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _pairs(option: str, pairs: list[str] | None) -> dict[str, str]:
+    result = {}
+    for pair in pairs or ():
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UsageProblem(f"{option} is {pair!r}: write it as NAME=VALUE")
+        result[name] = value
+    return result

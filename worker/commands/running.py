@@ -1,0 +1,103 @@
+"""`up`, `sweep`, `hold` and `resume`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from config import load
+from worker.flower_login import flower_login
+from worker.replay import hold, resume
+from worker.service import check_ready
+from worker.store.burying import AlertTimes
+from worker.supervisor import Supervisor
+from worker.sweep import sweep
+from worker.up import parts_of
+
+from . import output
+from .arguments import By, UsageProblem, Why, checked_why, opened_store
+
+DestinationName = Annotated[str, typer.Argument(metavar="DESTINATION", help="The name of one.")]
+
+
+class RunFailed(Exception):
+    """The service could not be started."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command("up")(up_command)
+    app.command("sweep")(sweep_command)
+    app.command("hold")(hold_command)
+    app.command("resume")(resume_command)
+
+
+def up_command(
+    children: Annotated[
+        int, typer.Option(help="Child processes of the worker, each with an engine.", min=1, max=64)
+    ] = 2,
+) -> int:
+    """Run broker, worker, beat and Flower on this machine, until Ctrl-C or TERM."""
+    configuration = load()
+    settings = configuration.settings
+    check_ready(configuration)
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    login = flower_login(settings)
+    supervisor = Supervisor(parts_of(settings, children), _say, settings.state_dir)
+    _say(f"Flower: http://{settings.flower.address}:{settings.flower.port} as {login.user}")
+    if login.generated_in:
+        _say(f"its password, kept in {login.generated_in}: {login.password.get_secret_value()}")
+    _say(f"logs of each part: {settings.state_dir}/*.log; stop with Ctrl-C")
+    try:
+        return supervisor.run()
+    except OSError as error:
+        raise RunFailed(f"a part could not be started: {error}") from None
+
+
+def sweep_command(json: output.Json = False) -> None:
+    """Take back expired leases, free parked messages, end expired ones; without Celery."""
+    configuration = load(need_secrets=False)
+    alerts = configuration.settings.alerts
+    with opened_store() as store:
+        swept = sweep(store, configuration.destinations, AlertTimes(alerts.grouping, alerts.reminder))
+    if json:
+        output.print_json({"rescued": swept.rescued, "unparked": swept.unparked, "expired": swept.expired})
+    else:
+        output.console.print(
+            f"rescued {swept.rescued}, unparked {swept.unparked}, ended {swept.expired} as expired"
+        )
+
+
+def hold_command(destination: DestinationName, *, by: By, why: Why, json: output.Json = False) -> None:
+    """Stop sending to a destination; its messages wait and spend no tries."""
+    _known(destination)
+    with opened_store() as store:
+        hold(store, destination, by, checked_why(why))
+    if json:
+        output.print_json({"destination": destination, "gate": "held"})
+    else:
+        output.console.print(f"{destination} is held")
+
+
+def resume_command(destination: DestinationName, *, by: By, why: Why, json: output.Json = False) -> None:
+    """Send to a held destination again."""
+    _known(destination)
+    with opened_store() as store:
+        was_held = resume(store, destination, by, checked_why(why))
+    if json:
+        output.print_json({"destination": destination, "gate": "open", "was_held": was_held})
+    else:
+        output.console.print(f"{destination} is open" if was_held else f"{destination} was open already")
+
+
+def _known(destination: str) -> None:
+    known = load(need_secrets=False).destinations
+    if destination not in known:
+        raise UsageProblem(f"DESTINATION is {destination!r}: choose one of {', '.join(sorted(known))}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -1,0 +1,127 @@
+"""The values of one delivery, from the claim to what is recorded of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from orderflow_outbox import State
+
+from .verdicts import Verdict, Why
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A message leased to this engine, with all that is needed to send it.
+
+    Attributes:
+        token: the fencing token; whoever no longer holds it can write nothing.
+        attempt: the number of this attempt, from 1.
+        tries: failures counted against the schedule so far.
+        claimed_at: the moment of the claim by the database's clock.
+    """
+
+    id: int
+    destination: str
+    operation: str
+    channel: str | None
+    organisation: str | None
+    key: str | None
+    idempotency_key: str
+    token: int
+    attempt: int
+    tries: int
+    in_doubt: bool
+    created_at: datetime
+    expires_at: datetime | None
+    claimed_at: datetime
+    payload: bytes | None
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An HTTP request ready to send. `headers` hold the credentials, `shown_headers` mask them."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    shown_headers: Mapping[str, str]
+    body: bytes | None
+
+    @property
+    def line(self) -> str:
+        return f"{self.method} {self.url}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer, read up to a limit.
+
+    Attributes:
+        complete: False when the body was cut off or went past the limit.
+    """
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    complete: bool = True
+
+    def header(self, name: str) -> str:
+        """Return the value of a header, or an empty string."""
+        return next((value for key, value in self.headers if key.lower() == name), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No answer.
+
+    Attributes:
+        reason: a code, such as `connect_failed`, `timeout`, `connection_lost`.
+        text: one line for a person.
+        bytes_may_have_left: False only when the connection was never made.
+    """
+
+    reason: str
+    text: str
+    bytes_may_have_left: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one claimed message in this engine's hands.
+
+    `verdict` is None for a message given back unsent or cut short by a stop.
+    """
+
+    claim: Claim
+    verdict: Verdict | None
+    request: Request | None = None
+    reply: Reply | None = None
+    in_doubt: bool = False
+    started_after: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What is written of an outcome: where the message goes from here.
+
+    Attributes:
+        death: why it is dead; None otherwise.
+        blocks: whether later messages of its key still wait for it.
+    """
+
+    outcome: Outcome
+    state: State
+    due_at: datetime | None
+    tries: int
+    in_doubt: bool
+    blocks: bool
+    death: Why | None = None
+
+    @property
+    def claim(self) -> Claim:
+        return self.outcome.claim

@@ -1,0 +1,283 @@
+"""The engine: claim, send, judge, record, told on one screen.
+
+One engine lives in a thread with its own event loop. Awake, it claims every due message it has room
+for, sends them concurrently, and records the results in groups. Asleep, it waits for a hint, the
+next due time, or a second to pass, whichever comes first: it needs no broker to make progress.
+
+The parts (store, transport, rules, retry) do not know each other; the engine knows them all.
+
+Delivery is at least once. A duplicate can arise between the first byte sent and the result
+recorded, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from config import Configuration
+from orderflow_outbox import PREDEFINED
+
+from .alerts import send_due_alerts
+from .attempting import Attempter
+from .deliveries import Claim, Outcome
+from .looking import Look, look_and_claim
+from .ports import Announce, Step, Wake
+from .recorder import Recorder
+from .store.burying import AlertTimes
+from .store.transactions import Store
+from .sweep import sweep
+from .switch import LoggedSwitch
+from .transport import Transport
+
+LOOK_AGAIN_SECONDS = 0.02
+"""A hint may stand for commits of the next 10 ms: a woken engine looks once more after this."""
+ALERT_SECONDS = 1.0
+WAKE_SIBLINGS_SECONDS = 0.1
+LAST_RECORD_SECONDS = 5.0
+MAX_UNRECORDED = 2000
+"""Results waiting to be written; past this nothing more is claimed."""
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Delivers the messages of every configured destination, until told to stop.
+
+    Args:
+        store: the engine's own; called from one thread.
+        configuration: destinations and settings.
+        transport: sends requests.
+        wake: asks the other engines to look, when this one found more than it can take.
+        announce: tells watchers of each message's steps.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        configuration: Configuration,
+        transport: Transport,
+        wake: Wake,
+        announce: Announce,
+    ) -> None:
+        settings = configuration.settings
+        self._store = store
+        self._destinations = configuration.destinations
+        self._settings = settings
+        self._transport = transport
+        self._wake_siblings = wake
+        self._announce = announce
+        self._alert_times = AlertTimes(settings.alerts.grouping, settings.alerts.reminder)
+        self._attempter = Attempter(configuration, PREDEFINED, transport, settings.engine.lease)
+        self._recorder = Recorder(store, configuration, self._alert_times, announce)
+        self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-store")
+        self._slots = {name: asyncio.Semaphore(each.window) for name, each in self._destinations.items()}
+        self._waiting: dict[str, set[asyncio.Task[None]]] = {name: set() for name in self._destinations}
+        self._sending: dict[str, set[asyncio.Task[None]]] = {name: set() for name in self._destinations}
+        self._results: list[Outcome] = []
+        self._results_ready = asyncio.Event()
+        self._stir = asyncio.Event()
+        self._woken = False
+        self._sweep_now = asyncio.Event()
+        self._stopping = False
+        self._look_until = 0.0
+        self._siblings_woken_at = 0.0
+        self._database = LoggedSwitch(log, "the database answers", "the database does not answer")
+
+    # What the outside may ask for; call these from the engine's own loop.
+
+    def wake(self) -> None:
+        """Look for due messages now."""
+        self._look_until = time.monotonic() + LOOK_AGAIN_SECONDS
+        self._woken = True
+        self._stir.set()
+
+    def sweep_soon(self) -> None:
+        """Sweep now, without waiting for the next round."""
+        self._sweep_now.set()
+
+    def stop(self) -> None:
+        """Claim nothing more; `run` returns once all is finished or given back."""
+        self._stopping = True
+        self._stir.set()
+
+    # The story.
+
+    async def run(self) -> None:
+        """Deliver until `stop`, then drain."""
+        async with self._transport:
+            recording = asyncio.create_task(self._keep_recording())
+            chores = [
+                asyncio.create_task(self._keep_sweeping()),
+                asyncio.create_task(self._keep_alerting()),
+            ]
+            while not self._stopping:
+                look = await self._claim()
+                for claim in look.claims:
+                    self._start(claim, look.lease_ends)
+                await self._rest(look)
+            for chore in chores:
+                chore.cancel()
+            await self._drain()
+            await self._until_recorded()
+            recording.cancel()
+        self._store_thread.shutdown(wait=True)
+
+    async def _claim(self) -> Look:
+        poll = self._settings.engine.poll.total_seconds()
+        if self._recorder.is_stuck:
+            return Look(wait=poll)
+        room = self._room()
+        without_room = frozenset(self._destinations.keys() - room.keys())
+        if not room:
+            return Look(full=without_room, wait=poll)
+        try:
+            look = await self._in_store_thread(
+                partial(look_and_claim, self._store, room, self._settings.engine.lease, time.monotonic)
+            )
+        except Exception as error:
+            self._database.off(error)
+            return Look(wait=poll)
+        self._database.on()
+        if look.full:
+            self._rouse_siblings()
+        return replace(look, full=look.full | without_room)
+
+    def _start(self, claim: Claim, lease_ends: float) -> None:
+        waiting = self._waiting[claim.destination]
+        task = asyncio.create_task(self._deliver(claim, lease_ends))
+        waiting.add(task)
+        task.add_done_callback(waiting.discard)
+
+    async def _deliver(self, claim: Claim, lease_ends: float) -> None:
+        try:
+            async with self._slots[claim.destination]:
+                outcome = await self._send(claim, lease_ends)
+        except asyncio.CancelledError:  # stopped while waiting for a slot
+            outcome = self._attempter.unsent(claim)
+        self._results.append(outcome)
+        self._results_ready.set()
+        self._stir.set()
+
+    async def _send(self, claim: Claim, lease_ends: float) -> Outcome:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 (a coroutine runs in a task)
+        self._waiting[claim.destination].discard(task)
+        self._sending[claim.destination].add(task)
+        self._announce(Step.STARTED, claim, "", 0.0)
+        try:
+            return await self._attempter.attempt(claim, lease_ends)
+        finally:
+            self._sending[claim.destination].discard(task)
+
+    async def _keep_recording(self) -> None:
+        while True:
+            await self._results_ready.wait()
+            self._results_ready.clear()
+            while self._results:
+                group = self._results[: self._recorder.group_size]
+                written = await self._in_store_thread(partial(self._recorder.record, group))
+                if written:
+                    del self._results[: len(group)]
+                    self._stir.set()
+                else:
+                    await asyncio.sleep(self._recorder.retry_seconds)
+
+    async def _drain(self) -> None:
+        """Give back what waits, finish what is in progress within the bound, then cut it short."""
+        for task in self._tasks(self._waiting):
+            task.cancel()
+        in_progress = self._tasks(self._sending)
+        if not in_progress:
+            return
+        await asyncio.wait(in_progress, timeout=self._settings.engine.drain.total_seconds())
+        for task in self._tasks(self._sending):
+            task.cancel()
+        await asyncio.gather(*in_progress, return_exceptions=True)
+
+    async def _until_recorded(self) -> None:
+        """Wait until every result is written; past the bound the leases run out instead."""
+        ends = time.monotonic() + LAST_RECORD_SECONDS
+        await asyncio.sleep(0)  # lets the tasks just cancelled hand in their outcome
+        while self._results or self._tasks(self._waiting):
+            self._stir.clear()
+            if not await _happened(self._stir, ends - time.monotonic()):
+                log.error("%d results could not be written before the stop", len(self._results))
+                return
+
+    # Waiting.
+
+    async def _rest(self, look: Look) -> None:
+        """Sleep until woken, until the next due time, or until there is room for more that is due."""
+        look_again = self._look_until - time.monotonic()
+        ends = time.monotonic() + (min(look.wait, look_again) if look_again > 0 else look.wait)
+        while not (self._stopping or self._woken or look.full & self._room().keys()):
+            self._stir.clear()
+            if not await _happened(self._stir, ends - time.monotonic()):
+                break
+        self._woken = False
+
+    def _room(self) -> dict[str, int]:
+        """Return how many messages each destination may claim: at most one window waits its turn."""
+        if self._stopping or len(self._results) >= MAX_UNRECORDED:
+            return {}
+        room = {}
+        for name, destination in self._destinations.items():
+            free = 2 * destination.window - len(self._waiting[name]) - len(self._sending[name])
+            if free >= max(1, destination.window // 2):
+                room[name] = free
+        return room
+
+    def _rouse_siblings(self) -> None:
+        now = time.monotonic()
+        if now - self._siblings_woken_at >= WAKE_SIBLINGS_SECONDS:
+            self._siblings_woken_at = now
+            self._wake_siblings()
+
+    # Chores, on time whatever the backlog.
+
+    async def _keep_sweeping(self) -> None:
+        swept = partial(sweep, self._store, self._destinations, self._alert_times)
+        while True:
+            try:
+                result = await self._in_store_thread(swept)
+            except Exception as error:
+                self._database.off(error)
+            else:
+                if result.rescued or result.unparked:
+                    self.wake()
+            await _happened(self._sweep_now, self._settings.engine.sweep.total_seconds())
+            self._sweep_now.clear()
+
+    async def _keep_alerting(self) -> None:
+        while True:
+            await asyncio.sleep(ALERT_SECONDS)
+            try:
+                await asyncio.to_thread(send_due_alerts, self._store, self._settings.alerts)
+            except Exception as error:
+                self._database.off(error)
+
+    def _in_store_thread(self, work: Callable[[], T]) -> Awaitable[T]:
+        return asyncio.get_running_loop().run_in_executor(self._store_thread, work)
+
+    @staticmethod
+    def _tasks(by_destination: dict[str, set[asyncio.Task[None]]]) -> list[asyncio.Task[None]]:
+        return [task for tasks in by_destination.values() for task in tasks]
+
+
+async def _happened(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for `event`, for `seconds` at most; return whether it happened."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,226 @@
+"""The tables of the first release, complete: what is not used yet stands ready."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from orderflow_outbox.types import Identity64, UtcDateTime
+
+revision = "0001"
+down_revision = None
+
+
+def _partial_index(
+    name: str, table: str, columns: list[str], where: str, on_sqlite: str | None = None, unique: bool = False
+) -> None:
+    op.create_index(
+        name,
+        table,
+        columns,
+        unique=unique,
+        sqlite_where=sa.text(on_sqlite or where),
+        postgresql_where=sa.text(where),
+    )
+
+
+def upgrade() -> None:
+    op.create_table(
+        "outbox_audit",
+        sa.Column("id", Identity64, autoincrement=True, nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("by", sa.String(length=255), nullable=False),
+        sa.Column("verb", sa.String(length=32), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.Column("message_id", Identity64, nullable=True),
+        sa.Column("destination", sa.String(length=64), nullable=True),
+        sa.Column("detail", sa.JSON(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("outbox_audit_message", "outbox_audit", ["message_id"])
+    op.create_table(
+        "outbox_gate",
+        sa.Column("destination", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("refusals_in_a_row", sa.Integer(), nullable=False),
+        sa.Column("reason", sa.String(length=64), nullable=True),
+        sa.Column("text", sa.Text(), nullable=True),
+        sa.Column("changed_by", sa.String(length=255), nullable=True),
+        sa.Column("changed_at", UtcDateTime(), nullable=True),
+        sa.Column("breaker", sa.String(length=16), nullable=False),
+        sa.Column("failures_in_a_row", sa.Integer(), nullable=False),
+        sa.Column("probe_at", UtcDateTime(), nullable=True),
+        sa.Column("window", sa.Integer(), nullable=True),
+        sa.Column("rate", sa.Float(), nullable=True),
+        sa.Column("rate_tokens", sa.Float(), nullable=True),
+        sa.Column("rate_at", UtcDateTime(), nullable=True),
+        sa.Column("paused_until", UtcDateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("destination"),
+    )
+    op.create_table(
+        "outbox_gate_share",
+        sa.Column("destination", sa.String(length=64), nullable=False),
+        sa.Column("engine", sa.String(length=255), nullable=False),
+        sa.Column("slots", sa.Integer(), nullable=False),
+        sa.Column("until", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("destination", "engine"),
+    )
+    op.create_table(
+        "outbox_incident",
+        sa.Column("id", Identity64, autoincrement=True, nullable=False),
+        sa.Column("cause", sa.String(length=64), nullable=False),
+        sa.Column("destination", sa.String(length=64), nullable=False),
+        sa.Column("operation", sa.String(length=64), nullable=False),
+        sa.Column("reason", sa.String(length=64), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("sample_message_id", Identity64, nullable=True),
+        sa.Column("opened_at", UtcDateTime(), nullable=False),
+        sa.Column("updated_at", UtcDateTime(), nullable=False),
+        sa.Column("occurrences", sa.Integer(), nullable=False),
+        sa.Column("alerted_occurrences", sa.Integer(), nullable=False),
+        sa.Column("alert_due_at", UtcDateTime(), nullable=True),
+        sa.Column("alert_tries", sa.Integer(), nullable=False),
+        sa.Column("alerts_sent", sa.Integer(), nullable=False),
+        sa.Column("last_alert_at", UtcDateTime(), nullable=True),
+        sa.Column("last_alert_error", sa.Text(), nullable=True),
+        sa.Column("lease_token", sa.BigInteger(), nullable=False),
+        sa.Column("lease_until", UtcDateTime(), nullable=True),
+        sa.Column("acknowledged_at", UtcDateTime(), nullable=True),
+        sa.Column("acknowledged_by", sa.String(length=255), nullable=True),
+        sa.Column("resolved_at", UtcDateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
+    )
+    _partial_index(
+        "outbox_incident_open",
+        "outbox_incident",
+        ["destination", "operation", "reason"],
+        "resolved_at IS NULL",
+        unique=True,
+    )
+    op.create_table(
+        "outbox_message",
+        sa.Column("id", Identity64, autoincrement=True, nullable=False),
+        sa.Column("destination", sa.String(length=64), nullable=False),
+        sa.Column("operation", sa.String(length=64), nullable=False),
+        sa.Column("channel", sa.String(length=255), nullable=True),
+        sa.Column("organisation", sa.String(length=255), nullable=True),
+        sa.Column("key", sa.String(length=255), nullable=True),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("blocks", sa.Boolean(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=True),
+        sa.Column("idempotency_key", sa.String(length=255), nullable=False),
+        sa.Column("fingerprint", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("due_at", UtcDateTime(), nullable=True),
+        sa.Column("expires_at", UtcDateTime(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("rescues", sa.Integer(), nullable=False),
+        sa.Column("lease_token", sa.BigInteger(), nullable=False),
+        sa.Column("lease_until", UtcDateTime(), nullable=True),
+        sa.Column("in_doubt", sa.Boolean(), nullable=False),
+        sa.Column("replay_of", Identity64, nullable=True),
+        sa.Column("split_from", Identity64, nullable=True),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("finished_at", UtcDateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("replay_of"),
+        sqlite_autoincrement=True,
+    )
+    _partial_index(
+        "outbox_message_due",
+        "outbox_message",
+        ["destination", "due_at", "id"],
+        "state = 'pending' AND due_at IS NOT NULL",
+    )
+    _partial_index(
+        "outbox_message_identity",
+        "outbox_message",
+        ["destination", "idempotency_key"],
+        "replay_of IS NULL",
+        unique=True,
+    )
+    _partial_index(
+        "outbox_message_order",
+        "outbox_message",
+        ["destination", "key", "position"],
+        "blocks AND key IS NOT NULL",
+        on_sqlite="blocks = 1 AND key IS NOT NULL",
+    )
+    _partial_index("outbox_message_sending", "outbox_message", ["id"], "state = 'sending'")
+    op.create_table(
+        "outbox_version_seen",
+        sa.Column("destination", sa.String(length=64), nullable=False),
+        sa.Column("operation", sa.String(length=64), nullable=False),
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("destination", "operation", "key"),
+    )
+    op.create_table(
+        "outbox_attempt",
+        sa.Column("message_id", Identity64, nullable=False),
+        sa.Column("n", sa.Integer(), nullable=False),
+        sa.Column("started_at", UtcDateTime(), nullable=True),
+        sa.Column("finished_at", UtcDateTime(), nullable=False),
+        sa.Column("seconds", sa.Float(), nullable=True),
+        sa.Column("request_line", sa.Text(), nullable=True),
+        sa.Column("request_headers", sa.JSON(), nullable=True),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("reply_headers", sa.JSON(), nullable=True),
+        sa.Column("reply_body", sa.LargeBinary(), nullable=True),
+        sa.Column("reply_complete", sa.Boolean(), nullable=True),
+        sa.Column("verdict", sa.String(length=16), nullable=False),
+        sa.Column("rule", sa.String(length=64), nullable=True),
+        sa.Column("reason", sa.String(length=64), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("in_doubt", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(["message_id"], ["outbox_message.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("message_id", "n"),
+    )
+    op.create_table(
+        "outbox_body",
+        sa.Column("message_id", Identity64, nullable=False),
+        sa.Column("payload", sa.LargeBinary(), nullable=True),
+        sa.Column("sha256", sa.LargeBinary(length=32), nullable=True),
+        sa.Column("query", sa.JSON(), nullable=False),
+        sa.Column("headers", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["message_id"], ["outbox_message.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("message_id"),
+    )
+    op.create_table(
+        "outbox_dead_letter",
+        sa.Column("message_id", Identity64, nullable=False),
+        sa.Column("incident_id", Identity64, nullable=False),
+        sa.Column("reason", sa.String(length=64), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("in_doubt", sa.Boolean(), nullable=False),
+        sa.Column("died_at", UtcDateTime(), nullable=False),
+        sa.Column("resolution", sa.String(length=16), nullable=False),
+        sa.Column("resolved_at", UtcDateTime(), nullable=True),
+        sa.Column("resolved_by", sa.String(length=255), nullable=True),
+        sa.Column("note", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["incident_id"],
+            ["outbox_incident.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["message_id"],
+            ["outbox_message.id"],
+        ),
+        sa.PrimaryKeyConstraint("message_id"),
+    )
+    _partial_index(
+        "outbox_dead_letter_incident", "outbox_dead_letter", ["incident_id"], "resolution = 'open'"
+    )
+    _partial_index("outbox_dead_letter_open", "outbox_dead_letter", ["died_at"], "resolution = 'open'")
+    op.create_table(
+        "outbox_term",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.String(length=255), nullable=False),
+        sa.Column("message_id", Identity64, nullable=False),
+        sa.ForeignKeyConstraint(["message_id"], ["outbox_message.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("name", "value", "message_id"),
+    )
+    op.create_index("outbox_term_message", "outbox_term", ["message_id"])

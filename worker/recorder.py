@@ -1,0 +1,143 @@
+"""Writing results down, in groups, whatever stands in the way.
+
+While results cannot be written nothing is claimed; a result that the database cannot store never
+takes its neighbours along; one whose lease was taken over is dropped and logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from config import Configuration
+from orderflow_outbox import State
+
+from .deliveries import Outcome, Settlement
+from .ports import Announce, Step
+from .settling import settle, when_dead
+from .store import gates
+from .store.burying import AlertTimes
+from .store.recording import record, still_held
+from .store.transactions import Store, Transaction
+from .switch import LoggedSwitch
+from .verdicts import Hold, Why
+
+GROUP_SIZE = 250
+RETRY_SECONDS = 0.5
+REFUSALS_BEFORE_HOLD = 3
+HELD_BY = "the service"
+
+log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Records outcomes for one engine; its methods run in the engine's store thread.
+
+    Attributes:
+        group_size: how many outcomes one transaction writes at most.
+        retry_seconds: how long to wait after `record` could not write.
+    """
+
+    group_size = GROUP_SIZE
+    retry_seconds = RETRY_SECONDS
+
+    def __init__(
+        self, store: Store, configuration: Configuration, alert_times: AlertTimes, announce: Announce
+    ) -> None:
+        self._store = store
+        self._destinations = configuration.destinations
+        self._alert_times = alert_times
+        self._announce = announce
+        self._writing = LoggedSwitch(log, "results are written again", "results cannot be written")
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the last group could not be written."""
+        return not self._writing.is_on
+
+    def record(self, outcomes: Sequence[Outcome]) -> bool:
+        """Write a group; return False when the database cannot be written to just now."""
+        try:
+            settlements = self._write_or_split(outcomes)
+        except (OperationalError, PoolTimeoutError) as error:
+            self._writing.off(error)
+            return False
+        self._writing.on()
+        for each in settlements:
+            self._tell(each)
+        return True
+
+    def _write_or_split(self, outcomes: Sequence[Outcome]) -> list[Settlement]:
+        try:
+            return self._write(outcomes)
+        except (OperationalError, PoolTimeoutError):
+            raise
+        except Exception as error:
+            log.warning("a group of %d results was refused (%s): one by one", len(outcomes), _kind(error))
+        return [each for outcome in outcomes for each in self._write_alone(outcome)]
+
+    def _write_alone(self, outcome: Outcome) -> list[Settlement]:
+        for with_evidence in (True, False):
+            try:
+                return self._write([outcome], with_evidence)
+            except (OperationalError, PoolTimeoutError):
+                raise
+            except Exception as error:
+                log.error("message %d: its result was refused: %s", outcome.claim.id, _kind(error))
+        return []
+
+    def _write(self, outcomes: Sequence[Outcome], with_evidence: bool = True) -> list[Settlement]:
+        with self._store.writing() as transaction:
+            held = still_held(transaction, [each.claim for each in outcomes])
+            settlements = [self._settled(each, transaction) for each in outcomes if each.claim.id in held]
+            record(transaction, settlements, self._alert_times, with_evidence)
+            self._count_refusals(transaction, settlements)
+        for each in outcomes:
+            if each.claim.id not in held:
+                log.warning(
+                    "message %d: a late result of attempt %d was dropped, its lease had been taken over",
+                    each.claim.id,
+                    each.claim.attempt,
+                )
+        return settlements
+
+    def _settled(self, outcome: Outcome, transaction: Transaction) -> Settlement:
+        claim = outcome.claim
+        policy = self._destinations[claim.destination].retry_policy(claim.operation)
+        return settle(outcome, transaction.now, policy, when_dead(claim.operation), random.random)
+
+    def _count_refusals(self, transaction: Transaction, settlements: Sequence[Settlement]) -> None:
+        """Hold a destination that has turned us away three times in a row."""
+        for destination in {each.claim.destination for each in settlements}:
+            known = count = gates.refusals_in_a_row(transaction, destination)
+            why = None
+            for outcome in (each.outcome for each in settlements if each.claim.destination == destination):
+                if isinstance(outcome.verdict, Hold):
+                    count, why = count + 1, outcome.verdict.why
+                elif outcome.reply is not None:
+                    count, why = 0, None
+            if count != known:
+                gates.set_refusals(transaction, destination, count)
+            if why is not None and count >= REFUSALS_BEFORE_HOLD:
+                self._hold(transaction, destination, why)
+
+    def _hold(self, transaction: Transaction, destination: str, why: Why) -> None:
+        if gates.state_of(transaction, destination) != gates.HELD:
+            gates.hold(transaction, destination, why, HELD_BY, self._alert_times)
+            log.error("destination %s is held: %s", destination, why.text)
+
+    def _tell(self, settlement: Settlement) -> None:
+        verdict = settlement.outcome.verdict
+        if verdict is None:
+            return
+        step = {State.DELIVERED: Step.DELIVERED, State.DEAD: Step.DEAD}.get(settlement.state, Step.RETRIED)
+        text = (settlement.death or verdict.why).text
+        self._announce(step, settlement.claim, text, settlement.outcome.seconds)
+
+
+def _kind(error: BaseException) -> str:
+    return type(error.__cause__ or error).__name__

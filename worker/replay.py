@@ -1,0 +1,111 @@
+"""Replay, discard and cancel: what an administrator does to messages, each with who and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from orderflow_outbox import Resolution, State
+from orderflow_outbox.errors import OutboxError
+
+from .store import gates, resolving
+from .store.burying import close_settled_incidents
+from .store.finding import message_row
+from .store.transactions import Store, Transaction
+from .verdicts import Why
+
+
+class NotPossible(OutboxError):
+    """The message is not in a state in which this can be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A replay; `created` is False when the message had been replayed before."""
+
+    origin: int
+    replay: int
+    created: bool
+
+
+def replay(store: Store, message_id: int, by: str, why: str) -> Replayed:
+    """Send a dead message again, as a new message with its bytes, identity and place in its key.
+
+    Replaying twice gives the same replay.
+
+    Raises:
+        NotPossible: the message does not exist, is not dead, or was discarded.
+    """
+    with store.writing() as transaction:
+        origin = _dead(transaction, message_id, "replayed")
+        known = resolving.replay_of(transaction, message_id)
+        if known is not None:
+            return Replayed(message_id, known, created=False)
+        if origin.resolution == Resolution.DISCARDED:
+            raise NotPossible(f"message {message_id} was discarded: enqueue it anew")
+        created = resolving.insert_replay(transaction, origin)
+        resolving.resolve_letter(transaction, message_id, Resolution.REPLAYED, by, why)
+        close_settled_incidents(transaction)
+        resolving.note_audit(
+            transaction, verb="replay", by=by, why=why, message_id=message_id, detail={"replay": created}
+        )
+        return Replayed(message_id, created, created=True)
+
+
+def discard(store: Store, message_id: int, by: str, why: str) -> None:
+    """Close a dead letter without sending: its key's later messages go on.
+
+    Raises:
+        NotPossible: the message does not exist, is not dead, or its letter is closed already.
+    """
+    with store.writing() as transaction:
+        row = _dead(transaction, message_id, "discarded")
+        if row.resolution != Resolution.OPEN:
+            raise NotPossible(
+                f"message {message_id} was {row.resolution} already: nothing is left to discard"
+            )
+        resolving.resolve_letter(transaction, message_id, Resolution.DISCARDED, by, why)
+        resolving.stop_blocking(transaction, row)
+        close_settled_incidents(transaction)
+        resolving.note_audit(transaction, verb="discard", by=by, why=why, message_id=message_id)
+
+
+def cancel(store: Store, message_id: int, by: str, why: str) -> None:
+    """Cancel a message that still waits.
+
+    Raises:
+        NotPossible: it does not exist, is being sent right now, or has ended.
+    """
+    with store.writing() as transaction:
+        row = message_row(transaction, message_id)
+        if row is None:
+            raise NotPossible(f"there is no message {message_id}")
+        if not resolving.cancel_pending(transaction, message_id):
+            now = "being sent right now" if row["state"] == State.SENDING else f"{row['state']} already"
+            raise NotPossible(f"message {message_id} is {now}: only a pending message can be cancelled")
+        resolving.note_audit(transaction, verb="cancel", by=by, why=why, message_id=message_id)
+
+
+def hold(store: Store, destination: str, by: str, why: str) -> None:
+    """Stop claiming for a destination until it is resumed."""
+    with store.writing() as transaction:
+        gates.hold(transaction, destination, Why("by_hand", why, "by-hand"), by, alert_times=None)
+        resolving.note_audit(transaction, verb="hold", by=by, why=why, destination=destination)
+
+
+def resume(store: Store, destination: str, by: str, why: str) -> bool:
+    """Claim for a held destination again; return whether it was held."""
+    with store.writing() as transaction:
+        was_held = gates.resume(transaction, destination, by)
+        resolving.note_audit(transaction, verb="resume", by=by, why=why, destination=destination)
+        return was_held
+
+
+def _dead(transaction: Transaction, message_id: int, participle: str) -> Any:
+    row = resolving.open_letter(transaction, message_id)
+    if row is not None:
+        return row
+    known = message_row(transaction, message_id)
+    if known is None:
+        raise NotPossible(f"there is no message {message_id}")
+    raise NotPossible(f"message {message_id} is {known['state']}: only a dead message can be {participle}")

@@ -1,0 +1,79 @@
+"""Building the request of a message: address, scope, credentials, identity.
+
+Source: the interface's pages on addressing and authentication; RFC 7617 for Basic. The identity
+header is `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): the same on every attempt.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from urllib.parse import urlencode
+
+from config import Authentication, Destination
+from orderflow_outbox import Operation
+
+from .deliveries import Claim, Request
+
+IDENTITY_HEADER = "Idempotency-Key"
+MASKED = "********"
+SECRET_HEADERS = frozenset({"authorization", "password"})
+USER_AGENT = "orderflow-outbox"
+
+
+class RequestBuilder:
+    """Builds the requests for one destination; reads its password once.
+
+    Raises:
+        LookupError: the password is not to be had.
+    """
+
+    def __init__(self, destination: Destination) -> None:
+        self._destination = destination
+        self._credentials = _credentials(destination)
+
+    def build(self, claim: Claim, operation: Operation) -> Request:
+        """Return the request of `claim`; the same claim always gives the same request."""
+        query = dict(claim.query)
+        scopes = {
+            name: value
+            for name, value in (("channel", claim.channel), ("organisation", claim.organisation))
+            if value is not None
+        }
+        if self._destination.scope_in_query and claim.payload is None:
+            query.update(scopes)
+        headers = {
+            **claim.headers,
+            **self._credentials,
+            **scopes,
+            IDENTITY_HEADER: claim.idempotency_key,
+            "Accept-Encoding": "identity",
+            "User-Agent": USER_AGENT,
+        }
+        if claim.payload is not None:
+            headers["Content-Type"] = "application/xml; charset=utf-8"
+        url = f"{self._destination.base_url}/{operation.path}"
+        return Request(
+            method="POST",
+            url=f"{url}?{urlencode(query)}" if query else url,
+            headers=headers,
+            shown_headers=masked(headers),
+            body=claim.payload,
+        )
+
+
+def masked(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return `headers` with every credential replaced."""
+    return {name: MASKED if name.lower() in SECRET_HEADERS else value for name, value in headers.items()}
+
+
+def _credentials(destination: Destination) -> dict[str, str]:
+    password = destination.secret().get_secret_value()
+    headers: dict[str, str] = {}
+    if destination.authentication in {Authentication.BASIC, Authentication.BOTH}:
+        pair = f"{destination.user}:{password}".encode()
+        headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+    if destination.authentication in {Authentication.CUSTOM, Authentication.BOTH}:
+        headers["user"] = destination.user
+        headers["password"] = base64.b64encode(password.encode()).decode()
+    return headers

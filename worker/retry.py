@@ -1,0 +1,39 @@
+"""When a failed message is tried again: pure, a function of values and `now`."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from config import RetryPolicy
+
+
+def next_retry_at(
+    now: datetime,
+    tries: int,
+    policy: RetryPolicy,
+    not_before: timedelta | None = None,
+    chance: float = 0.5,
+) -> datetime | None:
+    """Return when the next try is due, or None when the last one has been made.
+
+    Args:
+        now: the moment the try failed.
+        tries: failures counted so far, this one included (from 1).
+        policy: the schedule: n waits make n + 1 tries.
+        not_before: how long the receiver asked us to wait; it lengthens the wait up to the policy's
+            limit and never shortens it.
+        chance: a number from 0 to 1 that places the wait within its jitter; 0.5 is the middle.
+    """
+    waits = policy.waits
+    if tries > len(waits):
+        return None
+    wait = waits[tries - 1] * (1 + policy.jitter * (2 * chance - 1))
+    if not_before is not None:
+        wait = max(wait, min(not_before, policy.retry_after_header_max))
+    return now + wait
+
+
+def end_of_life(created_at: datetime, expires_at: datetime | None, policy: RetryPolicy) -> datetime:
+    """Return the moment from which a message is no longer sent."""
+    oldest = created_at + policy.max_age
+    return oldest if expires_at is None else min(oldest, expires_at)

@@ -1,0 +1,114 @@
+"""From a verdict to what becomes of the message: pure, a function of values and `now`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from config import RetryPolicy
+from orderflow_outbox import PREDEFINED, State, WhenDead
+
+from .deliveries import Claim, Outcome, Settlement
+from .retry import end_of_life, next_retry_at
+from .verdicts import Delivered, Hold, Refused, RetryLater, Why
+
+HOLD_WAIT = timedelta(seconds=30)
+"""How long a message that was turned away keeps off, while its destination is found out about."""
+
+
+def settle(
+    outcome: Outcome,
+    now: datetime,
+    policy: RetryPolicy,
+    followers: WhenDead,
+    chance: Callable[[], float],
+) -> Settlement:
+    """Return where the message of `outcome` goes from here.
+
+    Args:
+        followers: whether later messages of its key wait for it when it dies.
+        chance: gives a number from 0 to 1, for the jitter.
+    """
+    match outcome.verdict:
+        case Delivered():
+            return _ended(outcome, State.DELIVERED, None, in_doubt=False, blocks=False)
+        case Refused(why):
+            return _dead(outcome, why, followers)
+        case Hold():
+            return _again(outcome, now + HOLD_WAIT, outcome.claim.tries)
+        case RetryLater(why, _, not_before):
+            return _retried(outcome, now, policy, followers, why, not_before, chance())
+        case None:
+            return _again(outcome, now, outcome.claim.tries)
+
+
+def when_dead(operation: str) -> WhenDead:
+    """Return what a dead letter of `operation` does to its followers; they wait for an unknown one."""
+    known = PREDEFINED.get(operation)
+    return WhenDead.WAIT if known is None else known.when_dead
+
+
+def _retried(
+    outcome: Outcome,
+    now: datetime,
+    policy: RetryPolicy,
+    followers: WhenDead,
+    why: Why,
+    not_before: timedelta | None,
+    chance: float,
+) -> Settlement:
+    claim = outcome.claim
+    tries = claim.tries + 1
+    due_at = next_retry_at(now, tries, policy, not_before, chance)
+    if due_at is None:
+        return _dead(outcome, Why(why.reason, f"after {tries} tries: {why.text}", why.rule), followers, tries)
+    end = end_of_life(claim.created_at, claim.expires_at, policy)
+    if due_at >= end:
+        text = f"no try left before its end on {end:%Y-%m-%d %H:%M:%S} UTC; last: {why.text}"
+        return _dead(outcome, Why("expired", text, why.rule), followers, tries)
+    return _again(outcome, due_at, tries)
+
+
+def expiry(claim: Claim, now: datetime, policy: RetryPolicy) -> Refused | None:
+    """Return the verdict on a message past the end of its life, None while it may be sent."""
+    end = end_of_life(claim.created_at, claim.expires_at, policy)
+    if now < end:
+        return None
+    text = f"not delivered before its end on {end:%Y-%m-%d %H:%M:%S} UTC"
+    return Refused(Why("expired", text, "largest-age"))
+
+
+def _again(outcome: Outcome, due_at: datetime, tries: int) -> Settlement:
+    claim = outcome.claim
+    return Settlement(
+        outcome,
+        state=State.PENDING,
+        due_at=due_at,
+        tries=tries,
+        in_doubt=outcome.in_doubt,
+        blocks=claim.key is not None,
+    )
+
+
+def _dead(outcome: Outcome, why: Why, followers: WhenDead, tries: int | None = None) -> Settlement:
+    blocks = outcome.claim.key is not None and followers is WhenDead.WAIT
+    return _ended(outcome, State.DEAD, why, outcome.in_doubt, blocks, tries)
+
+
+def _ended(
+    outcome: Outcome,
+    state: State,
+    death: Why | None,
+    in_doubt: bool,
+    blocks: bool,
+    tries: int | None = None,
+) -> Settlement:
+    return Settlement(
+        outcome,
+        state=state,
+        due_at=None,
+        tries=outcome.claim.tries if tries is None else tries,
+        in_doubt=in_doubt,
+        blocks=blocks,
+        death=death,
+    )

@@ -1,0 +1,73 @@
+"""The transaction log: an attempt's row is written once, with its outcome."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from orderflow_outbox.tables import attempt
+from worker.deliveries import Outcome, Settlement
+from worker.verdicts import Delivered, Hold, Refused, RetryLater
+
+from .transactions import Transaction
+
+MAX_STORED_REPLY_BYTES = 64 * 1024
+MAX_STORED_HEADERS = 100
+
+_WORDS = {Delivered: "delivered", RetryLater: "retry", Refused: "refused", Hold: "hold"}
+RELEASED = "released"
+RESCUED = "rescued"
+
+
+def log(transaction: Transaction, settlements: list[Settlement], with_evidence: bool = True) -> None:
+    """Write an attempt row for each settlement whose request may have left.
+
+    Args:
+        with_evidence: False leaves the reply out, for one the database cannot store.
+    """
+    rows = [_row(each, with_evidence) for each in settlements if each.outcome.request is not None]
+    if rows:
+        transaction.connection.execute(attempt.insert(), rows)
+
+
+def _row(settlement: Settlement, with_evidence: bool) -> dict[str, Any]:
+    outcome = settlement.outcome
+    started_at = outcome.claim.claimed_at + timedelta(seconds=outcome.started_after)
+    verdict = outcome.verdict
+    return {
+        "message_id": outcome.claim.id,
+        "n": outcome.claim.attempt,
+        "started_at": started_at,
+        "finished_at": started_at + timedelta(seconds=outcome.seconds),
+        "seconds": outcome.seconds,
+        "verdict": RELEASED if verdict is None else _WORDS[type(verdict)],
+        "rule": None if verdict is None else verdict.why.rule,
+        "reason": None if verdict is None else verdict.why.reason,
+        "error": "cut short by a stop" if verdict is None else verdict.why.text,
+        "in_doubt": settlement.in_doubt,
+        **_request(outcome),
+        **_reply(outcome, with_evidence),
+    }
+
+
+def _request(outcome: Outcome) -> dict[str, Any]:
+    request = outcome.request
+    assert request is not None  # noqa: S101 (only attempts with a request are logged)
+    return {"request_line": request.line, "request_headers": dict(request.shown_headers)}
+
+
+def _reply(outcome: Outcome, with_evidence: bool) -> dict[str, Any]:
+    reply = outcome.reply
+    if reply is None or not with_evidence:
+        return {
+            "status": None if reply is None else reply.status,
+            "reply_headers": None,
+            "reply_body": None,
+            "reply_complete": None if reply is None else False,
+        }
+    return {
+        "status": reply.status,
+        "reply_headers": [list(pair) for pair in reply.headers[:MAX_STORED_HEADERS]],
+        "reply_body": reply.body[:MAX_STORED_REPLY_BYTES],
+        "reply_complete": reply.complete and len(reply.body) <= MAX_STORED_REPLY_BYTES,
+    }

@@ -1,0 +1,137 @@
+"""Claiming: leasing due messages to an engine in one short transaction.
+
+The claim counts the attempt and raises the fencing token before the first byte leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, bindparam, exists, literal_column, select, update
+
+from orderflow_outbox import State
+from orderflow_outbox.tables import body, gate, message
+from worker.deliveries import Claim
+
+from .transactions import Transaction
+
+_elder = message.alias("elder")
+
+# Literals, not parameters: only so can a planner tell that a partial index covers the statement.
+is_pending = message.c.state == literal_column(f"'{State.PENDING}'")
+is_sending = message.c.state == literal_column(f"'{State.SENDING}'")
+is_due = and_(is_pending, message.c.due_at.is_not(None))
+has_elder = and_(
+    message.c.key.is_not(None),
+    exists().where(
+        _elder.c.destination == message.c.destination,
+        _elder.c.key == message.c.key,
+        _elder.c.blocks,
+        _elder.c.position < message.c.position,
+    ),
+)
+
+_candidates = (
+    select(message.c.id, has_elder.label("blocked"))
+    .where(
+        message.c.destination == bindparam("of_destination"), is_due, message.c.due_at <= bindparam("moment")
+    )
+    .order_by(message.c.due_at, message.c.id)
+    .limit(bindparam("room"))
+    .with_for_update(skip_locked=True, of=message)
+)
+_park = (
+    update(message).where(message.c.id.in_(bindparam("ids", expanding=True)), is_pending).values(due_at=None)
+)
+_lease = (
+    update(message)
+    .where(message.c.id.in_(bindparam("ids", expanding=True)), is_pending)
+    .values(
+        state=State.SENDING.value,
+        attempts=message.c.attempts + 1,
+        lease_token=message.c.lease_token + 1,
+        lease_until=bindparam("until"),
+    )
+)
+leased = (
+    select(message, body.c.payload, body.c.query, body.c.headers)
+    .join_from(message, body)
+    .where(message.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(message.c.id)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The messages claimed, and whether more may be due than there was room for."""
+
+    claims: list[Claim]
+    more: bool
+
+
+def next_due(transaction: Transaction, destinations: Collection[str]) -> datetime | None:
+    """Return when the next message of `destinations` is due, or None when none waits for a time."""
+    if not destinations:
+        return None
+    moments = [
+        transaction.connection.execute(
+            select(message.c.due_at)
+            .where(message.c.destination == destination, is_due)
+            .order_by(message.c.due_at, message.c.id)
+            .limit(1)
+        ).scalar_one_or_none()
+        for destination in destinations
+    ]
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+def open_destinations(transaction: Transaction, destinations: Collection[str]) -> list[str]:
+    """Return those of `destinations` that nobody holds."""
+    held = set(
+        transaction.connection.execute(
+            select(gate.c.destination).where(gate.c.state == "held", gate.c.destination.in_(destinations))
+        ).scalars()
+    )
+    return [name for name in destinations if name not in held]
+
+
+def claim(transaction: Transaction, destination: str, room: int, lease: timedelta) -> Claimed:
+    """Lease up to `room` due messages of `destination`, and park those that wait for an elder."""
+    connection = transaction.connection
+    candidates = connection.execute(
+        _candidates, {"of_destination": destination, "moment": transaction.now, "room": room}
+    ).all()
+    blocked = [row.id for row in candidates if row.blocked]
+    free = [row.id for row in candidates if not row.blocked]
+    if blocked:
+        connection.execute(_park, {"ids": blocked})
+    if free:
+        connection.execute(_lease, {"ids": free, "until": transaction.now + lease})
+    rows = connection.execute(leased, {"ids": free}).all() if free else []
+    return Claimed([claim_of(row, transaction.now) for row in rows], more=len(candidates) == room)
+
+
+def claim_of(row: Any, now: datetime) -> Claim:
+    """Return a leased message's row as the claim on it."""
+    return Claim(
+        id=row.id,
+        destination=row.destination,
+        operation=row.operation,
+        channel=row.channel,
+        organisation=row.organisation,
+        key=row.key,
+        idempotency_key=row.idempotency_key,
+        token=row.lease_token,
+        attempt=row.attempts,
+        tries=row.tries,
+        in_doubt=row.in_doubt,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        claimed_at=now,
+        payload=row.payload,
+        query=row.query,
+        headers=row.headers,
+    )

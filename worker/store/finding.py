@@ -1,0 +1,183 @@
+"""Looking things up for people: messages, their whole life, dead letters, and the state of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, case, false, func, select, true
+
+from orderflow_outbox import Resolution, State
+from orderflow_outbox.tables import attempt, audit, body, dead_letter, gate, incident, message
+
+from .claiming import is_due, is_pending
+from .transactions import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which messages: by id, or by what they share. Everything given must hold."""
+
+    ids: Sequence[int] = ()
+    destination: str | None = None
+    operation: str | None = None
+    reason: str | None = None
+    since: datetime | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.ids or self.destination or self.operation or self.reason or self.since)
+
+    def on(self, moment: ColumnElement[Any], reason: ColumnElement[Any] | None) -> ColumnElement[bool]:
+        """Return the condition; `moment` is what `since` compares, `reason` where reasons stand."""
+        conditions: list[ColumnElement[bool]] = [true()]
+        if self.ids:
+            conditions.append(message.c.id.in_(self.ids))
+        if self.destination:
+            conditions.append(message.c.destination == self.destination)
+        if self.operation:
+            conditions.append(message.c.operation == self.operation)
+        if self.since:
+            conditions.append(moment >= self.since)
+        if self.reason:
+            conditions.append(false() if reason is None else reason == self.reason)
+        return and_(*conditions)
+
+
+def dead_letters(transaction: Transaction, filter: Filter, limit: int | None = None) -> list[RowMapping]:
+    """Return open dead letters with their messages, the newest death first."""
+    statement: Select[Any] = (
+        select(
+            dead_letter.c.message_id,
+            message.c.destination,
+            message.c.operation,
+            message.c.key,
+            message.c.attempts,
+            dead_letter.c.reason,
+            dead_letter.c.text,
+            dead_letter.c.in_doubt,
+            dead_letter.c.died_at,
+        )
+        .join_from(dead_letter, message)
+        .where(
+            dead_letter.c.resolution == Resolution.OPEN.value,
+            filter.on(dead_letter.c.died_at, dead_letter.c.reason),
+        )
+        .order_by(dead_letter.c.died_at.desc(), dead_letter.c.message_id.desc())
+        .limit(limit)
+    )
+    return list(transaction.connection.execute(statement).mappings().all())
+
+
+def pending_ids(transaction: Transaction, filter: Filter) -> list[int]:
+    """Return the ids of pending messages."""
+    statement = (
+        select(message.c.id).where(is_pending, filter.on(message.c.created_at, None)).order_by(message.c.id)
+    )
+    return list(transaction.connection.execute(statement).scalars())
+
+
+def message_row(transaction: Transaction, message_id: int) -> RowMapping | None:
+    """Return a message's row, None where there is none."""
+    return (
+        transaction.connection.execute(select(message).where(message.c.id == message_id))
+        .mappings()
+        .one_or_none()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A message's whole life."""
+
+    message: RowMapping
+    body: RowMapping
+    attempts: Sequence[RowMapping]
+    dead_letter: RowMapping | None
+    replay: int | None
+    elder: int | None
+    audit: Sequence[RowMapping]
+
+
+def life_of(transaction: Transaction, message_id: int) -> Life | None:
+    """Return everything known of a message, None where there is none."""
+    connection = transaction.connection
+    row = message_row(transaction, message_id)
+    if row is None:
+        return None
+    return Life(
+        message=row,
+        body=connection.execute(select(body).where(body.c.message_id == message_id)).mappings().one(),
+        attempts=_all(
+            transaction, select(attempt).where(attempt.c.message_id == message_id).order_by(attempt.c.n)
+        ),
+        dead_letter=connection.execute(select(dead_letter).where(dead_letter.c.message_id == message_id))
+        .mappings()
+        .one_or_none(),
+        replay=connection.execute(
+            select(message.c.id).where(message.c.replay_of == message_id)
+        ).scalar_one_or_none(),
+        elder=_elder_of(transaction, row),
+        audit=_all(transaction, select(audit).where(audit.c.message_id == message_id).order_by(audit.c.id)),
+    )
+
+
+def _elder_of(transaction: Transaction, row: RowMapping) -> int | None:
+    """Return the message that a pending one waits for."""
+    if row["key"] is None or row["state"] != State.PENDING:
+        return None
+    return transaction.connection.execute(
+        select(message.c.id)
+        .where(
+            message.c.destination == row["destination"],
+            message.c.key == row["key"],
+            message.c.blocks,
+            message.c.position < row["position"],
+        )
+        .order_by(message.c.position)
+        .limit(1)
+    ).scalar_one_or_none()
+
+
+def counts(transaction: Transaction) -> list[RowMapping]:
+    """Return, per destination, how many messages stand in each state, and the oldest that is due."""
+    now = transaction.now
+    due = and_(is_due, message.c.due_at <= now)
+    statement = (
+        select(
+            message.c.destination,
+            *(
+                func.sum(case((message.c.state == state.value, 1), else_=0)).label(state.value)
+                for state in State
+            ),
+            _count(due, "due"),
+            _count(and_(is_pending, message.c.due_at.is_(None)), "parked"),
+            func.min(case((due, message.c.due_at))).label("oldest_due_at"),
+        )
+        .group_by(message.c.destination)
+        .order_by(message.c.destination)
+    )
+    return _all(transaction, statement)
+
+
+def _count(condition: ColumnElement[bool], name: str) -> ColumnElement[int]:
+    return func.sum(case((condition, 1), else_=0)).label(name)
+
+
+def gates(transaction: Transaction) -> dict[str, RowMapping]:
+    """Return every gate, by destination."""
+    return {row["destination"]: row for row in _all(transaction, select(gate))}
+
+
+def open_incidents(transaction: Transaction) -> list[RowMapping]:
+    """Return incidents not resolved, the newest first."""
+    return _all(
+        transaction,
+        select(incident).where(incident.c.resolved_at.is_(None)).order_by(incident.c.opened_at.desc()),
+    )
+
+
+def _all(transaction: Transaction, statement: Select[Any]) -> list[RowMapping]:
+    return list(transaction.connection.execute(statement).mappings().all())

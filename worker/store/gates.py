@@ -1,0 +1,111 @@
+"""The gate of a destination: open, or held, by hand or because it turns everyone away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select, update
+
+from orderflow_outbox.tables import gate, incident
+from worker.verdicts import Why
+
+from .burying import DESTINATION_HELD, AlertTimes, note_incident
+from .transactions import Transaction
+
+OPEN = "open"
+HELD = "held"
+NO_OPERATION = ""
+"""The operation of an incident that is about a whole destination."""
+
+
+def refusals_in_a_row(transaction: Transaction, destination: str) -> int:
+    """Return how often in a row the destination has turned us away."""
+    return (
+        transaction.connection.execute(
+            select(gate.c.refusals_in_a_row).where(gate.c.destination == destination)
+        ).scalar_one_or_none()
+        or 0
+    )
+
+
+def set_refusals(transaction: Transaction, destination: str, refusals: int) -> None:
+    """Write how often in a row the destination has turned us away."""
+    _write(transaction, destination, {"refusals_in_a_row": refusals})
+
+
+def hold(
+    transaction: Transaction, destination: str, why: Why, by: str, alert_times: AlertTimes | None
+) -> None:
+    """Hold a destination: nothing is claimed for it until it is resumed.
+
+    Args:
+        alert_times: when the alert is due; None opens no incident, as when a person holds it.
+    """
+    _write(
+        transaction,
+        destination,
+        {
+            "state": HELD,
+            "reason": why.reason,
+            "text": why.text,
+            "changed_by": by,
+            "changed_at": transaction.now,
+        },
+    )
+    if alert_times is not None:
+        note_incident(
+            transaction,
+            cause=DESTINATION_HELD,
+            destination=destination,
+            operation=NO_OPERATION,
+            reason=why.reason,
+            text=why.text,
+            message_id=None,
+            alert_times=alert_times,
+        )
+
+
+def resume(transaction: Transaction, destination: str, by: str) -> bool:
+    """Open a held destination and resolve its incident; return whether it was held."""
+    was_held = state_of(transaction, destination) == HELD
+    _write(
+        transaction,
+        destination,
+        {
+            "state": OPEN,
+            "refusals_in_a_row": 0,
+            "reason": None,
+            "text": None,
+            "changed_by": by,
+            "changed_at": transaction.now,
+        },
+    )
+    transaction.connection.execute(
+        update(incident)
+        .where(
+            incident.c.cause == DESTINATION_HELD,
+            incident.c.destination == destination,
+            incident.c.resolved_at.is_(None),
+        )
+        .values(resolved_at=transaction.now)
+    )
+    return was_held
+
+
+def state_of(transaction: Transaction, destination: str) -> str:
+    """Return `open` or `held`."""
+    return (
+        transaction.connection.execute(
+            select(gate.c.state).where(gate.c.destination == destination)
+        ).scalar_one_or_none()
+        or OPEN
+    )
+
+
+def _write(transaction: Transaction, destination: str, values: dict[str, Any]) -> None:
+    connection = transaction.connection
+    changed = connection.execute(update(gate).where(gate.c.destination == destination).values(**values))
+    if changed.rowcount:
+        return
+    blank = {"state": OPEN, "refusals_in_a_row": 0, "breaker": "closed", "failures_in_a_row": 0}
+    connection.execute(gate.insert(), {**blank, **values, "destination": destination})

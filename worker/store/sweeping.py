@@ -1,0 +1,146 @@
+"""What the sweep finds: leases that ran out, and messages past the end of their life."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, bindparam, or_, select, update
+
+from orderflow_outbox import State
+from orderflow_outbox.tables import attempt, message
+from worker.deliveries import Claim
+
+from .attempts import RESCUED
+from .claiming import claim_of, is_due, is_pending, is_sending, leased
+from .transactions import Transaction
+
+BATCH = 500
+
+_run_out = and_(is_sending, message.c.lease_until < bindparam("moment"))
+_any_run_out = select(message.c.id).where(_run_out).limit(1)
+_find_run_out = (
+    select(message.c.id, message.c.lease_token, message.c.attempts)
+    .where(_run_out)
+    .order_by(message.c.id)
+    .limit(BATCH)
+    .with_for_update(skip_locked=True)
+)
+_rescue = (
+    update(message)
+    .where(
+        message.c.id == bindparam("of_id"),
+        message.c.lease_token == bindparam("token"),
+        is_sending,
+    )
+    .values(
+        state=State.PENDING.value,
+        due_at=bindparam("moment"),
+        lease_token=message.c.lease_token + 1,
+        lease_until=None,
+        rescues=message.c.rescues + 1,
+        in_doubt=True,
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """The largest age of a destination's messages, and those of operations that have their own."""
+
+    default: timedelta
+    by_operation: Mapping[str, timedelta]
+
+
+def has_run_out(transaction: Transaction) -> bool:
+    """Tell whether any lease has run out."""
+    found = transaction.connection.execute(_any_run_out, {"moment": transaction.now})
+    return found.first() is not None
+
+
+def rescue(transaction: Transaction) -> int:
+    """Take back the messages whose lease ran out; return how many.
+
+    Nobody knows what became of the request: the message is in doubt, and its attempt is logged with
+    an unknown outcome. The token goes up, so the late holder can write nothing.
+    """
+    connection, now = transaction.connection, transaction.now
+    rows = connection.execute(_find_run_out, {"moment": now}).all()
+    if not rows:
+        return 0
+    connection.execute(_rescue, [{"of_id": row.id, "token": row.lease_token, "moment": now} for row in rows])
+    connection.execute(
+        attempt.insert(),
+        [
+            {
+                "message_id": row.id,
+                "n": row.attempts,
+                "finished_at": now,
+                "verdict": RESCUED,
+                "reason": "lease_ran_out",
+                "error": "outcome unknown: the lease ran out before a result was recorded",
+                "in_doubt": True,
+            }
+            for row in rows
+        ],
+    )
+    return len(rows)
+
+
+def past_their_end(transaction: Transaction, ages: Mapping[str, Ages], default: timedelta) -> list[Any]:
+    """Return waiting messages, parked and held ones included, that are past the end of their life.
+
+    Args:
+        ages: by destination.
+        default: the largest age where the destination is not known.
+    """
+    over = or_(
+        message.c.expires_at <= transaction.now,
+        *(
+            and_(message.c.destination == name, _too_old(each, transaction.now))
+            for name, each in ages.items()
+        ),
+        and_(message.c.destination.not_in(list(ages)), message.c.created_at <= transaction.now - default),
+    )
+    waiting = or_(is_due, and_(is_pending, message.c.due_at.is_(None)))
+    return list(
+        transaction.connection.execute(
+            select(message.c.id, message.c.lease_token)
+            .where(waiting, over)
+            .order_by(message.c.id)
+            .limit(BATCH)
+        ).all()
+    )
+
+
+def _too_old(ages: Ages, now: datetime) -> ColumnElement[bool]:
+    own = [
+        and_(message.c.operation == operation, message.c.created_at <= now - age)
+        for operation, age in ages.by_operation.items()
+    ]
+    others = and_(
+        message.c.operation.not_in(list(ages.by_operation)), message.c.created_at <= now - ages.default
+    )
+    return or_(others, *own)
+
+
+_take = (
+    update(message)
+    .where(message.c.id == bindparam("of_id"), is_pending, message.c.lease_token == bindparam("token"))
+    .values(state=State.SENDING.value, lease_token=message.c.lease_token + 1, lease_until=bindparam("moment"))
+)
+
+
+def take_unsent(transaction: Transaction, rows: list[Any]) -> list[Claim]:
+    """Lease waiting messages without counting an attempt, to end them; return those gained."""
+    gained = [
+        row.id
+        for row in rows
+        if transaction.connection.execute(
+            _take, {"of_id": row.id, "token": row.lease_token, "moment": transaction.now}
+        ).rowcount
+    ]
+    leases = transaction.connection.execute(leased, {"ids": gained}).all() if gained else []
+    return [claim_of(row, transaction.now) for row in leases]

@@ -1,0 +1,117 @@
+"""One HTTP exchange, with one deadline for the whole of it.
+
+httpx is driven at its transport interface, over aiohttp: a transport follows no redirects, keeps
+no cookies and reads no proxy variables, and this one survives cancelled requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from types import TracebackType
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from .deliveries import Failure, Reply, Request
+
+MAX_REPLY_BYTES = 5 * 1024 * 1024
+CONNECT_SHARE = 0.5
+"""How much of the deadline connecting may take: past it, we know that nothing was sent."""
+
+
+class Transport:
+    """Sends requests for one engine; use it as an asynchronous context manager.
+
+    Args:
+        backend: the httpx transport to drive; by default httpx over aiohttp. Tests may pass a
+            double such as `httpx.MockTransport`.
+    """
+
+    def __init__(self, backend: httpx.AsyncBaseTransport | None = None) -> None:
+        self._backend = backend
+
+    async def __aenter__(self) -> Transport:
+        if self._backend is None:
+            self._backend = AiohttpTransport(client=_session, trust_env=False)
+        return self
+
+    async def __aexit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._backend is not None:
+            await self._backend.aclose()
+
+    async def send(self, request: Request, deadline: float) -> Reply | Failure:
+        """Send `request` and read its answer, all within `deadline` seconds.
+
+        Returns:
+            The reply, or a failure that tells whether bytes may have left; nothing is raised for
+            what a receiver or a network does.
+        """
+        assert self._backend is not None, "enter the transport first"  # noqa: S101
+        try:
+            async with asyncio.timeout(deadline):
+                return await self._exchange(self._backend, request, deadline)
+        except TimeoutError:
+            return Failure("timeout", f"no complete answer within {deadline:g} s", True)
+        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, OSError, ValueError) as error:
+            return _failure(error)
+
+    async def _exchange(self, backend: httpx.AsyncBaseTransport, request: Request, deadline: float) -> Reply:
+        response = await backend.handle_async_request(
+            httpx.Request(
+                request.method,
+                request.url,
+                headers=dict(request.headers),
+                content=request.body or b"",
+                extensions={"timeout": {"connect": deadline * CONNECT_SHARE}},
+            )
+        )
+        try:
+            body, complete = await _read(response)
+        finally:
+            await response.aclose()
+        return Reply(response.status_code, tuple(response.headers.multi_items()), body, complete)
+
+
+async def _read(response: httpx.Response) -> tuple[bytes, bool]:
+    """Read the raw body up to the limit; a connection lost on the way leaves it incomplete."""
+    body = bytearray()
+    try:
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > MAX_REPLY_BYTES:
+                return bytes(body[:MAX_REPLY_BYTES]), False
+    except (httpx.HTTPError, aiohttp.ClientError, OSError):
+        return bytes(body), False
+    return bytes(body), True
+
+
+def _session() -> aiohttp.ClientSession:
+    # aiohttp by itself repeats idempotent methods after a lost connection. Every message is a POST,
+    # which it does not repeat, so each request the receiver sees is one attempt of ours.
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context()),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        timeout=aiohttp.ClientTimeout(total=None),
+        skip_auto_headers={"Accept", "Content-Type"},
+    )
+
+
+def _failure(error: Exception) -> Failure:
+    cause = error.__cause__ or error
+    text = f"{type(cause).__name__}: {cause}"[:500]
+    if isinstance(cause, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
+        return Failure("bad_certificate", text, False)
+    if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return Failure("connect_failed", text, False)
+    if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout | httpx.InvalidURL | aiohttp.InvalidURL):
+        return Failure("connect_failed", text, False)
+    return Failure("connection_lost", text, True)
