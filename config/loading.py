@@ -19,16 +19,17 @@ from orderflow_outbox.errors import shown
 from .destinations import Destination, DestinationsFile
 from .errors import ConfigError
 from .settings import ENVIRONMENT_PREFIX, Settings
+from .values import in_words
 
 DEFAULT_FILE = Path(__file__).parent / "outbox.toml"
 FILE_VARIABLE = "OUTBOX_CONFIG"
-LEASE_MARGIN = timedelta(seconds=5)
-"""What a lease has beyond two deadlines, for claiming, recording and clocks that differ."""
+DEADLINES_IN_A_LEASE = 3
+"""A lease covers a wait in line, one attempt, and a margin for recording: a deadline each."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
 _HIDDEN = "(hidden)"
-_NEVER_SHOWN = ("password", "webhook", "database_url", "broker_url")
+_NEVER_SHOWN = ("password", "hooks", "database_url", "broker_url")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +107,17 @@ def _problem(model: type[BaseModel], file: Path, error: ErrorDetails) -> str:
         return f"{place}: {key} is a key nobody knows: {_neighbours(model, steps)}"
     if error["type"] == "missing":
         return f"{place}: {key} is missing: {_neighbours(model, steps)}"
-    found = _HIDDEN if secret else shown(error["input"])
+    found = _HIDDEN if secret else _found(error["input"])
     return f"{place}: {key} is {found}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _found(value: Any) -> str:
+    """Return what stands there; never a whole table or an address with a login, which may hold secrets."""
+    if isinstance(value, dict):
+        return f"a table of {', '.join(value) or 'nothing'}"
+    if isinstance(value, timedelta):
+        return in_words(value)
+    return _HIDDEN if "@" in str(value) else shown(value)
 
 
 def _neighbours(model: type[BaseModel], steps: list[str]) -> str:
@@ -130,15 +140,15 @@ def _neighbours(model: type[BaseModel], steps: list[str]) -> str:
 
 
 def _check_leases(settings: Settings, destinations: Mapping[str, Destination], file: Path) -> None:
+    longest = settings.engine.lease / DEADLINES_IN_A_LEASE
     for name, destination in destinations.items():
-        longest = (settings.engine.lease - LEASE_MARGIN) / 2
         if destination.attempt_deadline > longest:
             raise ConfigError.of(
                 file,
                 f"destinations.{name}.attempt_deadline",
                 f"{destination.attempt_deadline.total_seconds():g}s",
                 f"with engine.lease = {settings.engine.lease.total_seconds():g}s it is at most "
-                f"{longest.total_seconds():g}s (lease ≥ 2 deadlines + {LEASE_MARGIN.total_seconds():g}s)",
+                f"{longest.total_seconds():g}s, a third of it",
             )
 
 

@@ -18,8 +18,8 @@ from .settling import expiry
 from .transport import Transport
 from .verdicts import Delivered, Refused, RetryLater, Verdict, Why
 
-LEASE_MARGIN_SECONDS = 1.0
-"""What must be left of a lease after the attempt's deadline, to record its result."""
+LEASE_MARGIN = 0.1
+"""The share of a lease that must be left after the attempt's deadline, to record its result."""
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class Attempter:
         self._catalogue = catalogue
         self._transport = transport
         self._lease_seconds = lease.total_seconds()
+        self._margin = LEASE_MARGIN * self._lease_seconds
 
     async def attempt(self, claim: Claim, lease_ends: float) -> Outcome:
         """Send `claim` unless its lease or its life would end first; never raises.
@@ -66,7 +67,7 @@ class Attempter:
             return self.unsent(claim, over)
         request = self._builders[claim.destination].build(claim, operation)
         started = time.monotonic()
-        if started + deadline + LEASE_MARGIN_SECONDS > lease_ends:
+        if started + deadline + self._margin > lease_ends:
             return self.unsent(claim)
         try:
             reply = await self._transport.send(request, deadline)

@@ -160,7 +160,8 @@ class Engine:
     async def _deliver(self, claim: Claim, lease_ends: float) -> None:
         try:
             async with self._slots[claim.destination]:
-                outcome = await self._send(claim, lease_ends)
+                stopped = self._stopping
+                outcome = self._attempter.unsent(claim) if stopped else await self._send(claim, lease_ends)
         except asyncio.CancelledError:  # stopped while waiting for a slot
             outcome = self._attempter.unsent(claim)
         self._results.append(outcome)
@@ -193,6 +194,7 @@ class Engine:
 
     async def _drain(self) -> None:
         """Give back what waits, finish what is in progress within the bound, then cut it short."""
+        await asyncio.sleep(0)  # a task cancelled before its first step could not give anything back
         for task in self._tasks(self._waiting):
             task.cancel()
         in_progress = self._tasks(self._sending)

@@ -1,0 +1,180 @@
+"""Real processes to test with: a simulator, a database, workers that can be killed and stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import SecretStr
+from sqlalchemy import Engine, select
+
+from orderflow_outbox import Message, enqueue
+from orderflow_outbox.tables import attempt, message
+from simulator import Options, Simulator
+from tests.documents import order
+from worker import schema
+from worker.database import connect
+
+PROJECT = Path(__file__).parents[1]
+PATIENCE_SECONDS = 30.0
+LEASE_SECONDS = 1.5
+
+T = TypeVar("T")
+
+
+def eventually(look: Callable[[], T], seconds: float = PATIENCE_SECONDS, what: str = "") -> T:
+    """Return what `look` gives once it is true; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what or look}"
+        time.sleep(0.02)
+    return found
+
+
+class Rig:
+    """A folder with a database and a configuration, and a simulator that its destination points at."""
+
+    def __init__(self, folder: Path, simulator: Simulator, **settings: Any) -> None:
+        self.folder = folder
+        self.simulator = simulator
+        self.database_url = f"sqlite:///{folder}/outbox.db"
+        self.engine: Engine = connect(SecretStr(self.database_url))
+        schema.upgrade(self.engine)
+        self.file = self._configure(settings)
+
+    def _configure(self, settings: dict[str, Any]) -> Path:
+        values = {
+            "retry_after": ["100ms", "200ms", "400ms", "800ms"],
+            "window": 4,
+            "attempt_deadline": "500ms",
+            "hooks": [],
+            "broker_url": "",
+            "flower_port": 5555,
+            **settings,
+        }
+        (self.folder / "destinations.toml").write_text(
+            f'[destinations.main]\nurl = "{self.simulator.url}"\nuser = "shop"\n'
+            'password = { env = "ORDERFLOW_MAIN_PASSWORD" }\n'
+            f'window = {values["window"]}\nattempt_deadline = "{values["attempt_deadline"]}"\n'
+            f"[destinations.main.retry]\nretry_after = {json.dumps(values['retry_after'])}\n"
+            'retry_after_header_max = "200ms"\n'
+        )
+        file = self.folder / "outbox.toml"
+        file.write_text(
+            f'database_url = "{self.database_url}"\nstate_dir = "{self.folder}/state"\n'
+            f'broker_url = "{values["broker_url"]}"\n'
+            f'[engine]\nlease = "{LEASE_SECONDS}s"\nsweep = "200ms"\ndrain = "3s"\n'
+            f'[alerts]\ngrouping = "100ms"\nhooks = {values["hooks"]}\n'
+            f"[flower]\nport = {values['flower_port']}\n"
+        )
+        return file
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("OUTBOX_", "FLOWER_", "ORDERFLOW_"))
+        }
+        return {**kept, "OUTBOX_CONFIG": str(self.file), "ORDERFLOW_MAIN_PASSWORD": "demo"}
+
+    def order(self, reference: str, **arguments: Any) -> Message:
+        """Enqueue one order in a transaction of its own."""
+        with self.engine.begin() as connection:
+            return enqueue(connection, "order-import", order(reference), channel="web", **arguments)
+
+    def orders(self, count: int) -> list[Message]:
+        """Enqueue `count` orders in one transaction."""
+        with self.engine.begin() as connection:
+            return [
+                enqueue(
+                    connection,
+                    "order-import",
+                    order(f"SO-{n}"),
+                    channel="web",
+                    key=f"order:SO-{n}",
+                    idempotency_key=f"key-{n}",
+                )
+                for n in range(count)
+            ]
+
+    def rows(self) -> list[Any]:
+        """Return every message's row."""
+        with self.engine.connect() as connection:
+            return list(connection.execute(select(message).order_by(message.c.id)).all())
+
+    def attempts(self, message_id: int) -> list[Any]:
+        """Return a message's attempts, in order."""
+        with self.engine.connect() as connection:
+            statement = select(attempt).where(attempt.c.message_id == message_id).order_by(attempt.c.n)
+            return list(connection.execute(statement).all())
+
+    def states(self) -> set[str]:
+        return {row.state for row in self.rows()}
+
+    @contextmanager
+    def worker(self, children: int = 1) -> Iterator[WorkerProcess]:
+        """Run a real Celery worker; kill what is left of it at the end."""
+        worker = WorkerProcess(self, children)
+        try:
+            yield worker
+        finally:
+            worker.kill()
+
+
+class WorkerProcess:
+    """A Celery worker with its child processes, in a process group of its own."""
+
+    def __init__(self, rig: Rig, children: int) -> None:
+        self.log = rig.folder / f"worker-{time.monotonic_ns()}.log"
+        command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", f"--concurrency={children}"]
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*command, "--loglevel=INFO"],
+                cwd=PROJECT,
+                env=rig.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal every process of the worker at once."""
+        os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        """Kill every process of the worker, as a power cut would."""
+        try:
+            self.signal(signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self.process.wait()
+
+    def terminate(self, seconds: float = 20.0) -> int:
+        """Ask the worker to stop, as an operator does; return its exit status."""
+        self.process.terminate()
+        return self.process.wait(seconds)
+
+    def said(self, text: str) -> bool:
+        """Tell whether the worker's log holds `text`."""
+        return text in self.log.read_text(errors="replace")
+
+
+@contextmanager
+def rig(folder: Path, options: Options | None = None, **settings: Any) -> Iterator[Rig]:
+    """A rig in `folder`, with its simulator running."""
+    with Simulator.running(options) as simulator:
+        made = Rig(folder, simulator, **settings)
+        try:
+            yield made
+        finally:
+            made.engine.dispose()

@@ -1,0 +1,111 @@
+"""Nothing is lost, whatever is killed, stopped or missing: real workers, real signals."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from tests.rig import Rig, eventually, rig
+from worker.broker import EmbeddedBroker
+
+SLOW = "slow:1.0:delay=0.2"
+
+
+def accepted(made: Rig) -> Counter[str]:
+    return Counter(each.reference for each in made.simulator.ledger.accepted)
+
+
+def assert_nothing_lost(made: Rig, orders: int) -> None:
+    """Every order delivered, by the database and by the receiver's own books, and taken in once."""
+    assert [row.state for row in made.rows()] == ["delivered"] * orders
+    assert accepted(made) == Counter({f"SO-{n}": 1 for n in range(orders)})
+
+
+def assert_repeats_are_the_same(made: Rig) -> None:
+    """Every repeat had the same bytes and the same identity, and was counted before it was sent."""
+    seen = defaultdict(set)
+    requests: Counter[str | None] = Counter()
+    for request in made.simulator.ledger.requests:
+        seen[request.identity].add((request.sha256, request.path, request.references))
+        requests[request.identity] += 1
+    assert all(len(each) == 1 for each in seen.values())
+    for row in made.rows():
+        assert row.attempts >= requests[row.idempotency_key]
+        assert len(made.attempts(row.id)) == row.attempts
+
+
+def test_a_worker_killed_while_sending_loses_nothing(tmp_path: Path) -> None:
+    with rig(tmp_path) as made:
+        made.simulator.set_faults([SLOW])
+        made.orders(40)
+        with made.worker(children=2) as doomed:
+            eventually(lambda: len(made.simulator.ledger.requests) >= 10)
+            doomed.kill()
+        in_flight = [row.id for row in made.rows() if row.state == "sending"]
+        assert in_flight
+        with made.worker():
+            eventually(lambda: made.states() == {"delivered"})
+        assert_nothing_lost(made, 40)
+        assert_repeats_are_the_same(made)
+        repeats = len(made.simulator.ledger.requests) - 40
+        assert repeats <= len(in_flight)
+        rescued = [row for row in made.rows() if row.rescues]
+        assert {row.id for row in rescued} == set(in_flight)
+        assert [each.verdict for each in made.attempts(rescued[0].id)] == ["rescued", "delivered"]
+        assert all(row.tries == 0 for row in rescued), "a rescue spends no try"
+
+
+def test_a_worker_stopped_past_its_lease_can_write_nothing_when_it_goes_on(tmp_path: Path) -> None:
+    with rig(tmp_path) as made:
+        made.simulator.set_faults([SLOW])
+        made.orders(4)
+        with made.worker() as sleeper:
+            eventually(lambda: len(made.simulator.ledger.requests) >= 4)
+            sleeper.signal(signal.SIGSTOP)
+            held = {row.id: row.lease_token for row in made.rows() if row.state == "sending"}
+            assert held
+            with made.worker():
+                eventually(lambda: made.states() == {"delivered"})
+                before = made.rows()
+                sleeper.signal(signal.SIGCONT)
+                eventually(lambda: sleeper.said("a late result"))
+                assert made.rows() == before
+                assert sleeper.terminate() == 0
+        assert_nothing_lost(made, 4)
+        assert_repeats_are_the_same(made)
+        assert all(row.lease_token > held[row.id] for row in made.rows() if row.id in held)
+
+
+def test_messages_are_delivered_when_every_hint_is_lost(tmp_path: Path) -> None:
+    with rig(tmp_path) as made, EmbeddedBroker(tmp_path / "state"), made.worker(children=2) as worker:
+        eventually(lambda: worker.said(" ready."))
+        made.orders(20)
+        eventually(lambda: made.states() == {"delivered"})
+        assert_nothing_lost(made, 20)
+
+
+def test_messages_are_delivered_with_the_broker_gone_for_the_whole_run(tmp_path: Path) -> None:
+    with rig(tmp_path, broker_url=f"redis+socket://{tmp_path}/nobody.sock") as made:
+        made.orders(20)
+        with made.worker(children=2) as worker:
+            eventually(lambda: made.states() == {"delivered"})
+            made.order("SO-20")
+            eventually(lambda: made.states() == {"delivered"})
+            assert worker.terminate() == 0
+        assert_nothing_lost(made, 21)
+
+
+def test_a_stopped_worker_leaves_no_lease_and_no_duplicate_behind(tmp_path: Path) -> None:
+    with rig(tmp_path) as made:
+        made.simulator.set_faults([SLOW])
+        made.orders(60)
+        with made.worker(children=2) as first:
+            eventually(lambda: len(made.simulator.ledger.requests) >= 10)
+            assert first.terminate() == 0
+        assert made.states() == {"pending", "delivered"}
+        assert all(row.lease_until is None for row in made.rows())
+        with made.worker(children=2):
+            eventually(lambda: made.states() == {"delivered"})
+        assert_nothing_lost(made, 60)
+        assert len(made.simulator.ledger.requests) == 60
