@@ -97,6 +97,15 @@ def wait_ready(state_dir: Path, timeout: float, process: subprocess.Popen[bytes]
         time.sleep(LOOK_SECONDS)
 
 
+def remove_socket(state_dir: Path) -> None:
+    """Remove the socket of a stopped broker, with the short folder that was made for it, if one was."""
+    path = _known_socket(state_dir)
+    path.unlink(missing_ok=True)
+    if path.parent != state_dir.resolve():
+        with suppress(OSError):
+            path.parent.rmdir()
+
+
 class EmbeddedBroker:
     """The broker as a child of this process, for as long as a `with` block or until `stop`.
 

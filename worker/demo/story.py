@@ -20,6 +20,7 @@ from config import load
 from orderflow_outbox import State
 from orderflow_outbox.tables import incident, message
 from worker import schema
+from worker.broker import remove_socket
 from worker.database import connect
 from worker.replay import replay
 from worker.store import finding
@@ -187,3 +188,4 @@ def _play(orders: int, console: Console, url: str, receiver: AlertReceiver, begu
             return demo.summary(rolled_back, replayed, len(receiver.alerts), url, begun)
     finally:
         engine.dispose()
+        remove_socket(settings.state_dir)

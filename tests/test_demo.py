@@ -1,0 +1,36 @@
+"""The demo shows what it says, in numbers that add up."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.rig import PROJECT
+
+
+def test_the_demo_delivers_buries_alerts_and_replays(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", "demo", "--orders", "30", "--json"],
+        cwd=PROJECT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["enqueued"] == result["delivered"] + result["dead"] > 30
+    assert result["dead"] == sum(result["dead_reasons"].values())
+    assert {"items_failed", "http_500"} <= result["dead_reasons"].keys()
+    assert result["retried"] > 0
+    assert result["alerts"] >= 2
+    assert result["replayed"] == 1
+    assert result["lost"] == 0
+    assert result["duplicates_at_receiver"] == 0
+    assert result["requests"] > result["enqueued"]
+    assert result["seconds"] > 0
+    assert not list(tmp_path.iterdir()), "the demo leaves nothing behind"
