@@ -1,0 +1,273 @@
+"""The engine against a real receiver: what it sends, in which order, and what it makes of the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+import config
+from orderflow_outbox import PREDEFINED, enqueue, hint_after_commit
+from orderflow_outbox.tables import dead_letter, gate, incident, message
+from simulator import Options
+from tasks.app import make_app
+from tasks.waking import send_hint
+from tests.documents import order
+from tests.rig import Rig, eventually, rig
+from worker.attempting import Attempter
+from worker.broker import EmbeddedBroker
+from worker.engine_thread import EngineThread
+from worker.looking import look_and_claim
+from worker.ports import announce_nothing, wake_nobody
+from worker.replay import resume
+from worker.service import build_engine
+from worker.store.transactions import Store
+from worker.transport import Transport
+
+
+@contextmanager
+def engine_of(made: Rig) -> Iterator[EngineThread]:
+    """Run an engine in this process, as a child of the worker would."""
+    configuration = config.load(made.file)
+    thread = EngineThread(lambda: build_engine(configuration, wake_nobody, announce_nothing))
+    thread.start()
+    try:
+        yield thread
+    finally:
+        assert thread.stop(20)
+
+
+def test_a_delivered_message_reached_the_receiver_as_it_was_given(tmp_path: Path) -> None:
+    options = Options(channels=("web",), user="shop", password="demo")
+    with rig(tmp_path, options) as made:
+        document = '<?xml version="1.0" encoding="UTF-8"?>\n' + order("SO-Ü")
+        with made.engine.begin() as connection:
+            stored = enqueue(connection, "order-import", document, channel="web", idempotency_key="k-1")
+        with engine_of(made):
+            eventually(lambda: made.states() == {"delivered"})
+        (request,) = made.simulator.ledger.requests
+        assert request.identity == "k-1"
+        assert request.channel == "web"
+        assert request.path == "/web/remoteorder/imports/importitems.xml"
+        (row,) = made.attempts(stored.id)
+        assert (row.n, row.status, row.verdict, row.rule) == (1, 200, "delivered", "item-report")
+        assert b"importSuccesses" in row.reply_body
+        assert row.request_headers["Authorization"] == "********"
+
+
+def test_an_exhausted_message_dies_with_a_letter_and_an_incident(tmp_path: Path) -> None:
+    with rig(tmp_path, Options(faults=["500"]), retry_after=["50ms", "50ms"]) as made:
+        stored = made.order("SO-1")
+        with engine_of(made):
+            eventually(lambda: made.states() == {"dead"})
+        attempts = made.attempts(stored.id)
+        assert [each.verdict for each in attempts] == ["retry"] * 3, "two waits make three tries"
+        with made.engine.connect() as connection:
+            letter = connection.execute(select(dead_letter)).one()
+            opened = connection.execute(select(incident)).one()
+        assert (letter.message_id, letter.reason, letter.incident_id) == (stored.id, "http_500", opened.id)
+        assert "after 3 tries" in letter.text
+        assert not letter.in_doubt
+
+
+def test_a_message_processed_without_an_answer_is_in_doubt_until_its_duplicate_settles_it(
+    tmp_path: Path,
+) -> None:
+    with rig(tmp_path, Options(faults=["silent:times=2"])) as made:
+        stored = made.order("SO-1")
+        with engine_of(made):
+            eventually(lambda: made.states() == {"delivered"})
+        attempts = made.attempts(stored.id)
+        assert [each.in_doubt for each in attempts] == [True, True, False]
+        assert attempts[-1].reason == "duplicate"
+        assert len(made.simulator.ledger.accepted) == 1
+        assert {each.identity for each in made.simulator.ledger.requests} == {stored.idempotency_key}
+        assert len({each.sha256 for each in made.simulator.ledger.requests}) == 1
+
+
+def test_a_message_that_dies_after_a_lost_answer_says_that_it_is_in_doubt(tmp_path: Path) -> None:
+    with rig(tmp_path, Options(faults=["silent"]), retry_after=["50ms"]) as made:
+        made.order("SO-1")
+        with engine_of(made):
+            eventually(lambda: made.states() == {"dead"})
+        with made.engine.connect() as connection:
+            assert connection.execute(select(dead_letter.c.in_doubt)).scalar_one()
+
+
+def test_a_connection_refused_leaves_no_doubt(tmp_path: Path) -> None:
+    with rig(tmp_path, retry_after=["50ms"]) as made:
+        made.simulator.stop()
+        stored = made.order("SO-1")
+        with engine_of(made):
+            eventually(lambda: made.states() == {"dead"})
+        attempts = made.attempts(stored.id)
+        assert [each.reason for each in attempts] == ["connect_failed"] * 2
+        assert not any(each.in_doubt for each in attempts)
+
+
+def test_a_later_message_of_a_key_never_overtakes_an_earlier_one(tmp_path: Path) -> None:
+    with rig(tmp_path, Options(faults=["500:operation=order-import,reference=SO-1,times=2"])) as made:
+        made.order("SO-1", key="order:SO-1")
+        with made.engine.begin() as connection:
+            enqueue(
+                connection,
+                "order-cancel",
+                channel="web",
+                key="order:SO-1",
+                query={"externalReference": "SO-1"},
+            )
+        made.order("SO-2", key="order:SO-2")
+        with engine_of(made):
+            eventually(lambda: made.states() == {"delivered"})
+        done = [each.operation for each in made.simulator.ledger.requests if "SO-1" in each.references]
+        assert done == ["order-import"] * 3 + ["order-cancel"]
+        first = {each.reference: each.request for each in reversed(made.simulator.ledger.accepted)}
+        assert first["SO-2"] < first["SO-1"], "another key does not wait"
+
+
+def test_a_wrong_password_holds_the_destination_and_spends_no_try(tmp_path: Path) -> None:
+    with rig(tmp_path, Options(password="changed"), window=1) as made:
+        for n in range(5):
+            made.order(f"SO-{n}")
+
+        def held() -> bool:
+            with made.engine.connect() as connection:
+                return connection.execute(select(gate.c.state)).scalar_one_or_none() == "held"
+
+        with engine_of(made):
+            eventually(held)
+            eventually(lambda: made.states() == {"pending"})
+            seen = len(made.simulator.ledger.requests)
+            assert 3 <= seen <= 4, "the fourth was claimed before the third was judged"
+            with made.engine.connect() as connection:
+                assert connection.execute(select(incident.c.cause)).scalars().all() == ["destination-held"]
+            assert {row.tries for row in made.rows()} == {0}
+            made.order("SO-5")
+            resume(Store(made.engine), "main", by="test", why="the password is mended")
+            eventually(lambda: len(made.simulator.ledger.requests) > seen)
+
+
+def test_a_message_past_its_end_is_never_sent(tmp_path: Path) -> None:
+    with rig(tmp_path) as made:
+        made.order("SO-1", expires_at=datetime.now(UTC) + timedelta(days=1))
+        with made.engine.begin() as connection:
+            connection.execute(update(message).values(expires_at=datetime.now(UTC) - timedelta(seconds=1)))
+        with engine_of(made):
+            eventually(lambda: made.states() == {"dead"})
+        assert made.simulator.ledger.requests == []
+        with made.engine.connect() as connection:
+            assert connection.execute(select(dead_letter.c.reason)).scalar_one() == "expired"
+
+
+def test_a_message_of_an_unknown_operation_dies_and_takes_nobody_along(tmp_path: Path) -> None:
+    with rig(tmp_path) as made:
+        strange = made.order("SO-1")
+        with made.engine.begin() as connection:
+            connection.execute(update(message).values(operation="order-teleport"))
+        made.order("SO-2")
+        with engine_of(made):
+            eventually(lambda: "pending" not in made.states() and "sending" not in made.states())
+        assert [row.state for row in made.rows()] == ["dead", "delivered"]
+        with made.engine.connect() as connection:
+            letter = connection.execute(select(dead_letter)).one()
+        assert (letter.message_id, letter.reason) == (strange.id, "unknown_operation")
+
+
+def test_no_request_begins_that_could_outlive_its_lease(tmp_path: Path) -> None:
+    with rig(tmp_path) as made:
+        made.order("SO-1")
+        configuration = config.load(made.file)
+        lease = configuration.settings.engine.lease
+        look = look_and_claim(Store(made.engine), {"main": 1}, lease, time.monotonic)
+
+        async def attempt(lease_ends: float) -> bool:
+            async with Transport() as transport:
+                attempter = Attempter(configuration, PREDEFINED, transport, lease)
+                outcome = await attempter.attempt(look.claims[0], lease_ends)
+                return outcome.request is not None
+
+        assert not asyncio.run(attempt(time.monotonic() + 0.5))
+        assert made.simulator.ledger.requests == []
+        assert asyncio.run(attempt(look.lease_ends))
+        assert len(made.simulator.ledger.requests) == 1
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_requests_in_progress_stay_within_the_window(tmp_path: Path, window: int) -> None:
+    with rig(tmp_path, Options(faults=["slow:1.0:delay=0.05"]), window=window) as made:
+        made.orders(12)
+        with engine_of(made):
+            eventually(lambda: made.states() == {"delivered"})
+        assert made.simulator.ledger.summary()["most_in_progress"] == window
+
+
+def test_a_hanging_alert_hook_delays_no_delivery(tmp_path: Path) -> None:
+    started = tmp_path / "hook-started"
+    hang = f"import pathlib, time; pathlib.Path({str(started)!r}).touch(); time.sleep(4)"
+    hooks = "[{ command = [" + ", ".join(f'"""{part}"""' for part in (sys.executable, "-c", hang)) + "] }]"
+    faults = ["500:reference=SO-BAD"]
+    with rig(tmp_path, Options(faults=faults), retry_after=["50ms"], hooks=hooks) as made:
+        made.order("SO-BAD")
+        with engine_of(made):
+            eventually(started.exists)
+            begun = time.monotonic()
+            made.order("SO-1")
+            eventually(lambda: len(made.simulator.ledger.accepted) == 1)
+            assert time.monotonic() - begun < 3, "delivered while the hook hangs"
+
+
+def test_a_hint_wakes_a_sleeping_engine(tmp_path: Path) -> None:
+    with rig(tmp_path) as made, engine_of(made) as thread:
+        begun = time.monotonic()
+        for n in range(10):
+            made.order(f"SO-{n}")
+            thread.wake()
+            eventually(lambda: made.states() == {"delivered"})
+        assert time.monotonic() - begun < 5, "ten sleeps of a second each would take ten"
+
+
+def test_a_commit_in_the_shop_wakes_a_worker_by_way_of_the_broker(tmp_path: Path) -> None:
+    with rig(tmp_path) as made, EmbeddedBroker(tmp_path / "state"), made.worker() as worker:
+        app = make_app(config.load_settings(made.file))
+        hints = hint_after_commit(made.engine, lambda: send_hint(app))
+        eventually(lambda: worker.said(" ready."))
+        begun = time.monotonic()
+        for n in range(10):
+            made.order(f"SO-{n}")
+            eventually(lambda: made.states() == {"delivered"})
+        assert time.monotonic() - begun < 5, "ten sleeps of a second each would take ten"
+        assert hints.sent == 10
+
+
+def test_a_frozen_broker_holds_a_shop_for_less_than_a_second(tmp_path: Path) -> None:
+    with rig(tmp_path) as made, EmbeddedBroker(tmp_path / "state") as broker:
+        app = make_app(config.load_settings(made.file))
+        hints = hint_after_commit(made.engine, lambda: send_hint(app))
+        made.order("SO-0")
+        assert hints.sent == 1
+        assert broker._process is not None
+        broker._process.send_signal(signal.SIGSTOP)  # it accepts connections and never answers
+        for n in range(1, 4):
+            begun = time.monotonic()
+            made.order(f"SO-{n}")
+            assert time.monotonic() - begun < 1
+        broker._process.send_signal(signal.SIGCONT)
+        assert len(made.rows()) == 4
+
+
+def test_a_broker_that_is_down_holds_a_shop_for_less_than_a_second(tmp_path: Path) -> None:
+    with rig(tmp_path) as made:
+        app = make_app(config.load_settings(made.file))
+        hints = hint_after_commit(made.engine, lambda: send_hint(app))
+        begun = time.monotonic()
+        made.order("SO-1")
+        assert time.monotonic() - begun < 1
+        eventually(lambda: hints.failed == 1)
