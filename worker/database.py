@@ -29,5 +29,14 @@ def connect(url: SecretStr) -> Engine:
     if not sqlite:
         return engine
     if parsed.database and parsed.database != ":memory:":
-        Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(Path(parsed.database).parent)
     return prepare(engine)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            [f"database_url cannot be used: its folder {folder} is not to be had ({error.strerror})"]
+        ) from None

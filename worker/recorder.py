@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -83,7 +84,7 @@ class Recorder:
     def _write_alone(self, outcome: Outcome) -> list[Settlement]:
         for with_evidence in (True, False):
             try:
-                return self._write([outcome], with_evidence)
+                return self._write([outcome if with_evidence else _printable(outcome)], with_evidence)
             except (OperationalError, PoolTimeoutError):
                 raise
             except Exception as error:
@@ -137,6 +138,15 @@ class Recorder:
         step = {State.DELIVERED: Step.DELIVERED, State.DEAD: Step.DEAD}.get(settlement.state, Step.RETRIED)
         text = (settlement.death or verdict.why).text
         self._announce(step, settlement.claim, text, settlement.outcome.seconds)
+
+
+def _printable(outcome: Outcome) -> Outcome:
+    """Return `outcome` with a reason in words that every database can store."""
+    if outcome.verdict is None:
+        return outcome
+    why = outcome.verdict.why
+    text = "".join(c if c.isprintable() else "?" for c in why.text)
+    return replace(outcome, verdict=replace(outcome.verdict, why=replace(why, text=text)))
 
 
 def _kind(error: BaseException) -> str:

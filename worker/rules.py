@@ -78,7 +78,7 @@ def leaves_in_doubt(reply: Reply | Failure) -> bool:
 
 
 def _judge_failure(failure: Failure) -> Verdict:
-    why = Why(failure.reason, failure.text, "transport")
+    why = Why(failure.reason, _clean(failure.text), "transport")
     return Hold(why) if failure.reason == "bad_certificate" else RetryLater(why, systemic=True)
 
 
@@ -86,7 +86,7 @@ def turned_away(case: Case) -> Verdict | None:
     """3xx, 401, 403, 404, 405: a redeploy, a maintenance proxy or a wrong password."""
     status = case.reply.status
     if status in TURNED_AWAY or 300 <= status < 400:
-        return Hold(Why(f"http_{status}", f"HTTP {status} {_title(case)}".strip(), "turned-away"))
+        return Hold(Why(f"http_{status}", _clean(f"HTTP {status} {_title(case)}"), "turned-away"))
     return None
 
 
@@ -95,7 +95,7 @@ def busy(case: Case) -> Verdict | None:
     status = case.reply.status
     if status not in BUSY:
         return None
-    why = Why(f"http_{status}", f"HTTP {status} {_title(case)}".strip(), "busy")
+    why = Why(f"http_{status}", _clean(f"HTTP {status} {_title(case)}"), "busy")
     return RetryLater(why, systemic=True, not_before=_retry_after(case))
 
 
@@ -166,14 +166,14 @@ def unknown_body(case: Case) -> Verdict | None:
     if not case.good_status:
         return None
     kind = case.reply.header("content-type") or "no content type"
-    text = f"HTTP {case.reply.status} with an unknown body ({kind}) {_title(case)}".strip()
-    return RetryLater(Why("unknown_reply", text, "unknown-body"), systemic=True)
+    text = f"HTTP {case.reply.status} with an unknown body ({kind}) {_title(case)}"
+    return RetryLater(Why("unknown_reply", _clean(text), "unknown-body"), systemic=True)
 
 
 def by_status(case: Case) -> Verdict | None:
     """5xx is the destination's fault, any other status the message's."""
     status = case.reply.status
-    why = Why(f"http_{status}", f"HTTP {status} {_title(case)}".strip(), "by-status")
+    why = Why(f"http_{status}", _clean(f"HTTP {status} {_title(case)}"), "by-status")
     if 400 <= status < 500:
         return Refused(why)
     return RetryLater(why, systemic=True, not_before=_retry_after(case))
@@ -258,7 +258,7 @@ def _retry_after(case: Case) -> timedelta | None:
         return timedelta(seconds=int(value))
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

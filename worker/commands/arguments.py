@@ -34,7 +34,13 @@ def _who() -> str:
         return f"uid {os.getuid()}"
 
 
-Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Numbers of messages.")]
+LARGEST_ID = 2**63 - 1
+
+Id = Annotated[int, typer.Argument(metavar="ID", help="The message's number.", min=1, max=LARGEST_ID)]
+Ids = Annotated[
+    list[int] | None,
+    typer.Argument(metavar="[ID]...", help="Numbers of messages.", min=1, max=LARGEST_ID),
+]
 DestinationOption = Annotated[str | None, typer.Option("--destination", help="Only of this destination.")]
 OperationOption = Annotated[str | None, typer.Option("--operation", help="Only of this operation.")]
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Only of this reason code.")]

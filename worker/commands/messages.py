@@ -19,6 +19,7 @@ from . import output
 from .arguments import (
     By,
     DestinationOption,
+    Id,
     Ids,
     OperationOption,
     SinceOption,
@@ -125,7 +126,7 @@ def _status_rows(transaction: Transaction) -> list[dict[str, Any]]:
 
 
 def show_command(
-    message_id: Annotated[int, typer.Argument(metavar="ID", help="The message's number.")],
+    message_id: Id,
     payload: Annotated[bool, typer.Option("--payload", help="Print document and replies too.")] = False,
     json: output.Json = False,
 ) -> None:
@@ -156,7 +157,7 @@ def cancel_command(
         raise UsageProblem("name messages by number, or give --destination, --operation or --since")
     reason = checked_why(why)
     with opened_store() as store:
-        if ids:
+        if ids and not any((destination, operation, since)):
             chosen = list(ids)
         else:
             with store.reading() as transaction:

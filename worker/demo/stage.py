@@ -42,7 +42,7 @@ window = 8
 attempt_deadline = "2s"
 
 [destinations.main.retry]
-retry_after = ["200ms", "400ms", "800ms", "1.5s", "1.5s", "1.5s", "1.5s", "1.5s"]
+retry_after = ["200ms", "400ms", "700ms", "1s", "1s", "1s"]
 retry_after_header_max = "1s"
 """
 

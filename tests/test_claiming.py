@@ -1,0 +1,242 @@
+"""Claiming: which messages an engine gets, and what is written before it may send them."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Engine
+
+from orderflow_outbox import enqueue
+from tests.documents import order
+from tests.steps import (
+    DELIVERED,
+    LATER,
+    LEASE,
+    REFUSED,
+    SECOND,
+    Clock,
+    another_connection,
+    claim_all,
+    claim_one,
+    finish,
+    outcome,
+    put,
+    recorder,
+    row,
+    set_row,
+)
+from worker.replay import hold, resume
+from worker.store.claiming import claim, next_due, open_destinations
+from worker.store.transactions import Store
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(engine: Engine, clock: Clock) -> Store:
+    return Store(engine, clock)
+
+
+def claimed_ids(store: Store, room: int = 100) -> list[int]:
+    return [each.id for each in claim_all(store, room).claims]
+
+
+def test_only_what_is_due_is_claimed(engine: Engine, store: Store, clock: Clock) -> None:
+    due = put(engine)
+    later = put(engine, deliver_after=clock.now + SECOND)
+    assert claimed_ids(store) == [due]
+    clock.forward(SECOND)
+    assert claimed_ids(store) == [later]
+
+
+def test_what_has_been_due_longest_is_claimed_first(engine: Engine, store: Store, clock: Clock) -> None:
+    last, first, second = (put(engine, deliver_after=clock.now - ago * SECOND) for ago in (1, 3, 2))
+    assert claimed_ids(store, room=1) == [first]
+    assert claimed_ids(store, room=1) == [second]
+    assert claimed_ids(store, room=1) == [last]
+
+
+def test_of_what_is_due_at_one_moment_the_earliest_enqueued_is_claimed_first(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    ids = [put(engine, deliver_after=clock.now) for _ in range(3)]
+    assert [claimed_ids(store, room=1) for _ in ids] == [[each] for each in ids]
+
+
+def test_a_claim_counts_the_attempt_raises_the_token_and_leases(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    message_id = put(engine)
+    before = row(engine, message_id)
+    claimed = claim_one(store)
+    after = row(engine, message_id)
+    assert (after["state"], after["attempts"], after["tries"]) == ("sending", 1, 0)
+    assert after["lease_token"] == before["lease_token"] + 1
+    assert after["lease_until"] == clock.now + LEASE
+    assert (claimed.attempt, claimed.token, claimed.claimed_at) == (1, after["lease_token"], clock.now)
+
+
+def test_a_claim_hands_over_the_message_as_it_was_enqueued(engine: Engine, store: Store) -> None:
+    document = order("SO-1").encode()
+    put(engine, payload=document, headers={"X-Trace": "7"}, idempotency_key="so-1", key="order:SO-1")
+    claimed = claim_one(store)
+    assert (claimed.payload, claimed.headers, claimed.query) == (document, {"X-Trace": "7"}, {})
+    assert (claimed.idempotency_key, claimed.key, claimed.channel) == ("so-1", "order:SO-1", "SHOP")
+
+
+def test_each_claim_of_a_message_has_its_own_token_and_attempt(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    put(engine)
+    first = finish(store, LATER)
+    clock.forward(timedelta(days=1))
+    second = claim_one(store)
+    assert (second.attempt, second.tries) == (2, 1)
+    assert second.token > first.token
+
+
+def test_what_is_being_sent_is_not_claimed_again(engine: Engine, store: Store) -> None:
+    put(engine)
+    assert len(claimed_ids(store)) == 1
+    assert claimed_ids(store) == []
+
+
+@pytest.mark.parametrize("verdict", [DELIVERED, REFUSED], ids=["delivered", "dead"])
+def test_what_has_ended_is_never_claimed(engine: Engine, store: Store, clock: Clock, verdict: object) -> None:
+    put(engine)
+    finish(store, verdict)
+    clock.forward(timedelta(days=30))
+    assert claimed_ids(store) == []
+
+
+def test_no_more_is_claimed_than_there_is_room_for(engine: Engine, store: Store) -> None:
+    for _ in range(5):
+        put(engine)
+    first, second, third = (claim_all(store, room=2) for _ in range(3))
+    assert [len(each.claims) for each in (first, second, third)] == [2, 2, 1]
+    assert [each.more for each in (first, second, third)] == [True, True, False]
+
+
+def test_parked_messages_do_not_hide_that_more_is_due(engine: Engine, store: Store) -> None:
+    for _ in range(3):
+        put(engine, key="order:1")
+    other = put(engine)
+    first = claim_all(store, room=3)
+    assert (len(first.claims), first.more) == (1, True)
+    assert claimed_ids(store) == [other]
+
+
+def test_only_messages_of_the_destination_asked_for_are_claimed(engine: Engine, store: Store) -> None:
+    put(engine, destination="elsewhere")
+    here = put(engine)
+    assert claimed_ids(store) == [here]
+
+
+def test_held_destinations_are_not_open(store: Store) -> None:
+    hold(store, "main", "ann", "their night")
+    with store.reading() as transaction:
+        assert open_destinations(transaction, ["main", "elsewhere"]) == ["elsewhere"]
+    resume(store, "main", "ann", "morning")
+    with store.reading() as transaction:
+        assert open_destinations(transaction, ["main", "elsewhere"]) == ["main", "elsewhere"]
+
+
+def test_the_next_moment_is_that_of_the_message_due_first(engine: Engine, store: Store, clock: Clock) -> None:
+    for seconds in (30, 10, 20):
+        put(engine, deliver_after=clock.now + seconds * SECOND)
+    put(engine, destination="elsewhere", deliver_after=clock.now + SECOND)
+    with store.reading() as transaction:
+        assert next_due(transaction, ["main"]) == clock.now + 10 * SECOND
+        assert next_due(transaction, ["nowhere"]) is None
+        assert next_due(transaction, []) is None
+
+
+def test_a_message_waits_parked_for_an_earlier_one_of_its_key(engine: Engine, store: Store) -> None:
+    elder, younger = (put(engine, key="order:1") for _ in range(2))
+    assert claimed_ids(store) == [elder]
+    parked = row(engine, younger)
+    assert (parked["state"], parked["due_at"], parked["attempts"], parked["lease_token"]) == (
+        "pending",
+        None,
+        0,
+        0,
+    )
+
+
+def test_messages_of_other_keys_and_of_none_do_not_wait(engine: Engine, store: Store) -> None:
+    put(engine, key="order:1")
+    free = [put(engine, key="order:2"), put(engine), put(engine)]
+    assert claimed_ids(store)[1:] == free
+
+
+def test_the_same_key_at_another_destination_is_another_key(engine: Engine, store: Store) -> None:
+    put(engine, key="order:1", destination="elsewhere")
+    here = put(engine, key="order:1")
+    assert claimed_ids(store) == [here]
+
+
+def test_a_message_waits_for_an_elder_that_itself_waits_for_its_next_try(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    put(engine, key="order:1")
+    finish(store, LATER)
+    younger = put(engine, key="order:1", deliver_after=clock.now - SECOND)
+    assert claimed_ids(store) == []
+    assert row(engine, younger)["due_at"] is None
+
+
+def test_an_elder_that_no_longer_blocks_is_not_waited_for(engine: Engine, store: Store) -> None:
+    elder, younger = (put(engine, key="order:1") for _ in range(2))
+    set_row(engine, elder, state="cancelled", due_at=None, blocks=False)
+    assert claimed_ids(store) == [younger]
+
+
+def test_a_claim_that_is_rolled_back_was_never_made(engine: Engine, store: Store) -> None:
+    message_id = put(engine)
+
+    def fail_after_claiming() -> None:
+        with store.writing() as transaction:
+            assert claim(transaction, "main", 1, LEASE).claims
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_after_claiming()
+    assert (row(engine, message_id)["state"], row(engine, message_id)["attempts"]) == ("pending", 0)
+
+
+def test_two_engines_claiming_at_once_never_get_the_same_message(engine: Engine) -> None:
+    with engine.begin() as connection:
+        document = order("SO-1")
+        ids = {enqueue(connection, "order-import", document, channel="SHOP").id for _ in range(200)}
+    clock = Clock()
+    got: list[list[int]] = [[], []]
+    both = threading.Barrier(2)
+
+    def claim_in_rounds(mine: list[int]) -> None:
+        store = Store(another_connection(engine), clock)
+        for _ in range(10):
+            both.wait()
+            mine.extend(each.id for each in claim_all(store, room=10).claims)
+        store.close()
+
+    threads = [threading.Thread(target=claim_in_rounds, args=(mine,)) for mine in got]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(got[0] + got[1]) == sorted(ids)
+    assert [len(mine) for mine in got] == [100, 100]
+
+
+def test_a_result_of_one_claim_says_nothing_of_the_next(engine: Engine, store: Store, clock: Clock) -> None:
+    message_id = put(engine)
+    first = finish(store, LATER)
+    clock.forward(timedelta(days=1))
+    claim_one(store)
+    assert recorder(store).record([outcome(first, DELIVERED)])
+    assert row(engine, message_id)["state"] == "sending"

@@ -1,0 +1,162 @@
+"""The tables: what the migration makes, whom they let in, and the indexes the hot statements use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from pydantic import SecretStr
+from sqlalchemy import Connection, Engine, column, event, inspect, table, text
+
+from orderflow_outbox import tables
+from orderflow_outbox.schema import CURRENT_VERSION, VERSION_TABLE
+from tests.steps import DELIVERED, LEASE, Clock, claim_all, outcome, put, recorder, swept
+from worker import schema
+from worker.database import connect
+from worker.schema import UnsupportedSchema
+from worker.store.transactions import Store
+
+
+def plans_of(engine: Engine, act: Callable[[], Any]) -> list[tuple[str, str]]:
+    """Return each statement that `act` makes, with SQLite's plan for it."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_c: Connection, _k: Any, statement: str, parameters: Any, _x: Any, many: bool) -> None:
+        seen.append((statement, parameters[0] if many else parameters))
+
+    event.listen(engine, "before_cursor_execute", note)
+    act()
+    event.remove(engine, "before_cursor_execute", note)
+    with engine.connect() as connection:
+        return [
+            (
+                statement,
+                "\n".join(
+                    step[3]
+                    for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                ),
+            )
+            for statement, parameters in seen
+            if statement.startswith(("SELECT", "UPDATE"))
+        ]
+
+
+def plan_with(plans: list[tuple[str, str]], *words: str) -> str:
+    """Return the plan of the one statement that has all these words."""
+    (found,) = {plan for statement, plan in plans if all(word in statement for word in words)}
+    return found
+
+
+def set_version(engine: Engine, version: int) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            table(VERSION_TABLE, column("version_num")).update().values(version_num=f"{version:04}")
+        )
+
+
+def test_the_migration_makes_exactly_the_tables_of_the_library(engine: Engine) -> None:
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"version_table": VERSION_TABLE, "compare_type": True}
+        )
+        assert compare_metadata(context, tables.metadata) == []
+
+
+def test_the_partial_indexes_have_the_conditions_of_the_library(engine: Engine) -> None:
+    # The comparison of columns above does not look at them.
+    with engine.connect() as connection:
+        made = dict(
+            connection.execute(
+                text("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+            ).all()
+        )
+    for each in tables.metadata.tables.values():
+        for index in each.indexes:
+            condition = index.dialect_options["sqlite"]["where"]
+            assert condition is None or made[index.name].endswith(f"WHERE {condition}")
+
+
+def test_every_table_is_prefixed_and_so_is_the_version_table(engine: Engine) -> None:
+    names = set(inspect(engine).get_table_names())
+    assert {*tables.metadata.tables, VERSION_TABLE} == names
+    assert all(name.startswith("outbox_") for name in names)
+
+
+def test_upgrading_again_changes_nothing(engine: Engine) -> None:
+    message_id = put(engine)
+    assert schema.upgrade(engine) == CURRENT_VERSION
+    assert schema.version_of(engine) == CURRENT_VERSION
+    assert claim_all(Store(engine, Clock())).claims[0].id == message_id
+
+
+def test_a_database_upgraded_to_this_release_is_worked_on(engine: Engine) -> None:
+    schema.check(engine)
+
+
+def test_a_database_without_tables_is_refused(tmp_path: Path) -> None:
+    empty = connect(SecretStr(f"sqlite:///{tmp_path}/empty.db"))
+    with pytest.raises(UnsupportedSchema, match=r"no outbox tables.*db upgrade"):
+        schema.check(empty)
+    empty.dispose()
+
+
+def test_newer_tables_are_refused_with_both_versions_named(engine: Engine) -> None:
+    newer = CURRENT_VERSION + 41
+    set_version(engine, newer)
+    for refusing in (schema.check, schema.upgrade):
+        with pytest.raises(UnsupportedSchema) as refused:
+            refusing(engine)
+        assert f"version {newer}," in str(refused.value)
+        assert f"to {CURRENT_VERSION}:" in str(refused.value)
+        assert "newer release" in str(refused.value)
+
+
+def test_a_claim_reads_only_what_is_pending_and_due_and_the_elders_of_its_key(engine: Engine) -> None:
+    store = Store(engine, Clock())
+    put(engine, key="order:1")
+    plans = plans_of(engine, lambda: claim_all(store))
+    candidates = plan_with(plans, "SELECT", "due_at <=", "state = 'pending'")
+    assert (
+        "outbox_message USING INDEX outbox_message_due (destination=? AND due_at>? AND due_at<?)"
+        in candidates
+    )
+    assert "elder USING INDEX outbox_message_order (destination=? AND key=? AND position<?)" in candidates
+    assert "TEMP B-TREE" not in candidates
+
+
+def test_recording_finds_its_rows_by_their_number(engine: Engine) -> None:
+    store = Store(engine, Clock())
+    put(engine, key="order:1")
+    claims = claim_all(store).claims
+    record = recorder(store).record
+    plans = plans_of(engine, lambda: record([outcome(claims[0], DELIVERED)]))
+    assert "USING INTEGER PRIMARY KEY (rowid=?)" in plan_with(plans, "SELECT", "state = 'sending'")
+    assert "USING INTEGER PRIMARY KEY (rowid=?)" in plan_with(plans, "UPDATE", "lease_token = ?")
+
+
+def test_the_next_message_of_a_key_is_found_by_the_order_of_the_key(engine: Engine) -> None:
+    store = Store(engine, Clock())
+    put(engine, key="order:1")
+    claims = claim_all(store).claims
+    record = recorder(store).record
+    plan = plan_with(plans_of(engine, lambda: record([outcome(claims[0], DELIVERED)])), "min(first.position)")
+    assert "outbox_message USING INDEX outbox_message_order (destination=? AND key=? AND position=?)" in plan
+    assert "first USING INDEX outbox_message_order (destination=? AND key=?)" in plan
+
+
+def test_the_sweep_looks_for_expired_leases_only_among_what_is_being_sent(engine: Engine) -> None:
+    clock = Clock()
+    store = Store(engine, clock)
+    put(engine)
+    claim_all(store)
+    clock.forward(2 * LEASE)
+    plans = plans_of(engine, lambda: swept(store))
+    looking = [(statement, plan) for statement, plan in plans if "lease_until <" in statement]
+    assert len(looking) == 2
+    for statement, plan in looking:
+        assert "state = 'sending'" in statement
+        assert "USING INDEX outbox_message_sending" in plan
