@@ -7,10 +7,11 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from orderflow_outbox import PREDEFINED
 
+from .errors import SecretMissing
 from .retry_policy import RetryPolicy, merged
 from .values import Duration, SecretSource, Strict, web_address
 
@@ -34,8 +35,8 @@ class OperationSettings(Strict):
 class Destination(Strict):
     """One table `destinations.NAME` of the destinations file."""
 
-    url: str
     allow_plain_http: bool = False
+    url: str
     user: str = Field(min_length=1)
     password: SecretSource
     authentication: Authentication = Authentication.BASIC
@@ -57,10 +58,11 @@ class Destination(Strict):
         }
         return {**value, "retry": base, "operations": operations}
 
-    @model_validator(mode="after")
-    def _may_be_trusted(self) -> Destination:
-        web_address(self.url, self.allow_plain_http)
-        return self
+    @field_validator("url")
+    @classmethod
+    def _may_be_trusted(cls, value: str, others: ValidationInfo) -> str:
+        web_address(value, others.data.get("allow_plain_http", False))
+        return value
 
     @field_validator("user")
     @classmethod
@@ -92,11 +94,11 @@ class Destination(Strict):
         """Return the password.
 
         Raises:
-            LookupError: the place it is kept in is empty or not there.
+            SecretMissing: the place it is kept in is empty or not there.
         """
         secret = self.password.read()
         if secret is None:
-            raise LookupError(str(self.password))
+            raise SecretMissing(self.password)
         return secret
 
 

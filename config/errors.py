@@ -7,6 +7,13 @@ from pathlib import Path
 from orderflow_outbox.errors import OutboxError
 
 
+class SecretMissing(OutboxError):
+    """A password is not where the configuration says it is kept."""
+
+    def __init__(self, place: object) -> None:
+        super().__init__(f"a password is not to be had from {place}: put it there")
+
+
 class ConfigError(OutboxError):
     """One or more things wrong in the configuration.
 

@@ -89,8 +89,10 @@ def document_of(alert: DueAlert) -> dict[str, Any]:
 def _sentence(alert: DueAlert) -> str:
     if alert.cause != DEAD_LETTERS:
         return f"Destination {alert.destination} is held ({alert.reason}): {alert.text}"
-    letters = "1 dead letter" if alert.open_letters == 1 else f"{alert.open_letters} dead letters"
+    count = alert.open_letters or alert.occurrences
+    letters = "1 dead letter" if count == 1 else f"{count} dead letters"
     doubt = f", {alert.in_doubt} in doubt" if alert.in_doubt else ""
+    doubt += "" if alert.open_letters else ", settled by now"
     return (
         f"{letters} of {alert.operation} to {alert.destination}{doubt}: {alert.reason}. "
         f"Latest, message {alert.sample_message_id}: {alert.text}"

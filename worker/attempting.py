@@ -34,7 +34,7 @@ class Attempter:
         lease: how long a claim is held.
 
     Raises:
-        LookupError: a destination's password is not to be had.
+        SecretMissing: a destination's password is not to be had.
     """
 
     def __init__(

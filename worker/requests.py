@@ -25,7 +25,7 @@ class RequestBuilder:
     """Builds the requests for one destination; reads its password once.
 
     Raises:
-        LookupError: the password is not to be had.
+        SecretMissing: the password is not to be had.
     """
 
     def __init__(self, destination: Destination) -> None:

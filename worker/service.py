@@ -24,7 +24,7 @@ def check_ready(configuration: Configuration) -> None:
     Raises:
         UnsupportedSchema: there are no tables, or they are of another release.
         ConfigError: the database's address cannot be used.
-        LookupError: a destination's password is not to be had.
+        SecretMissing: a destination's password is not to be had.
     """
     for destination in configuration.destinations.values():
         destination.secret()

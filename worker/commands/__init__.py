@@ -53,8 +53,6 @@ def main(arguments: list[str]) -> int:
         return _say(f"the database refused: {type(cause).__name__}: {told}", FAILED)
     except UnicodeEncodeError as error:
         return _say(f"{error.object!r} is not UTF-8: write it so", USAGE_ERROR)
-    except LookupError as error:
-        return _say(f"a password is not to be had from {error}", FAILED)
     return status if isinstance(status, int) else 0
 
 

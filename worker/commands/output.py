@@ -34,7 +34,7 @@ console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isat
 
 def print_json(value: Any) -> None:
     """Print one JSON document on one line."""
-    sys.stdout.write(json.dumps(value, default=_plain, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(value, default=_plain) + "\n")
 
 
 def as_json(row: RowMapping) -> dict[str, Any]:

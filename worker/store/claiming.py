@@ -24,6 +24,7 @@ _elder = message.alias("elder")
 is_pending = message.c.state == literal_column(f"'{State.PENDING}'")
 is_sending = message.c.state == literal_column(f"'{State.SENDING}'")
 is_due = and_(is_pending, message.c.due_at.is_not(None))
+is_parked = and_(is_pending, message.c.due_at.is_(None), message.c.blocks, message.c.key.is_not(None))
 has_elder = and_(
     message.c.key.is_not(None),
     exists().where(

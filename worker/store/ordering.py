@@ -12,7 +12,7 @@ from sqlalchemy import and_, bindparam, func, select, update
 
 from orderflow_outbox.tables import message
 
-from .claiming import has_elder, is_pending
+from .claiming import has_elder, is_parked, is_pending
 from .transactions import Transaction
 
 _first = message.alias("first")
@@ -36,9 +36,7 @@ _unpark_next = (
     )
     .values(due_at=bindparam("moment"))
 )
-_is_forgotten = and_(
-    is_pending, message.c.due_at.is_(None), message.c.blocks, message.c.key.is_not(None), ~has_elder
-)
+_is_forgotten = and_(is_parked, ~has_elder)
 
 
 def unblock(transaction: Transaction, keys: Iterable[tuple[str, str]]) -> None:
