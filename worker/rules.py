@@ -26,7 +26,7 @@ AMBIGUOUS = frozenset({502, 504})
 """A proxy gave up waiting: the request may have been carried out behind it."""
 
 _NO_OPERATION = re.compile(r"Result 'no_operation' for |No cancel operation performed", re.IGNORECASE)
-_DONE = re.compile(r"Result '\w+' for |Cancel operation performed", re.IGNORECASE)
+_DONE = re.compile(r"Result '(?!\w*(?:fail|error|reject|invalid))\w+' for |Cancel operation performed", re.I)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 

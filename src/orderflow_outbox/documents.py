@@ -30,10 +30,10 @@ def payload_bytes(operation: Operation, payload: bytes | str | None) -> bytes | 
         if payload is not None:
             raise InvalidPayload("payload", payload, f"{operation.name} has no body; leave payload out")
         return None
-    if payload is None or len(payload) == 0:
-        raise InvalidPayload("payload", payload, f"{operation.name} sends a <{operation.body_root}> document")
-    if not isinstance(payload, bytes | str):
+    if payload is not None and not isinstance(payload, bytes | str):
         raise InvalidPayload("payload", payload, "give bytes or str")
+    if not payload:
+        raise InvalidPayload("payload", payload, f"{operation.name} sends a <{operation.body_root}> document")
     document = _encoded(payload)
     if len(document) > MAX_PAYLOAD_BYTES:
         raise PayloadTooLarge(

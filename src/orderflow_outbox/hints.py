@@ -64,13 +64,14 @@ class Hints:
         thread.join(MAX_WAIT_SECONDS)
 
     def _call(self) -> None:
+        counter = "failed"
         try:
             self._wake()
+            counter = "sent"
         except Exception as error:
             log.debug("a wake-up hint failed: %s", type(error).__name__)
-            self._done("failed")
-        else:
-            self._done("sent")
+        finally:
+            self._done(counter)
 
     def _done(self, counter: str) -> None:
         with self._lock:
@@ -112,6 +113,7 @@ def hint_after_commit(engine: Engine, wake: Callable[[], object]) -> Hints:
     hints = Hints(wake)
     event.listen(engine, "commit", hints._on_commit)
     event.listen(engine, "rollback", hints._on_rollback)
-    event.listen(engine, "begin", hints._on_begin)
+    # Ahead of SQLite's BEGIN IMMEDIATE, so that a slow call never holds the write lock.
+    event.listen(engine, "begin", hints._on_begin, insert=True)
     event.listen(engine, "checkin", hints._on_checkin)
     return hints

@@ -1,0 +1,665 @@
+"""What `enqueue` promises a shop: durable with its commit, gone with its rollback, refused with a reason."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, Row, create_engine, func, select, update
+from sqlalchemy.orm import Session
+
+from orderflow_outbox import (
+    PREDEFINED,
+    Answer,
+    Catalogue,
+    IdempotencyConflict,
+    InvalidHeader,
+    InvalidMessage,
+    InvalidOperation,
+    InvalidPayload,
+    Message,
+    MissingScope,
+    NewMessage,
+    Operation,
+    PayloadTooLarge,
+    Scope,
+    State,
+    UnknownOperation,
+    UnsupportedDatabase,
+    WhenDead,
+    enqueue,
+    enqueue_many,
+)
+from orderflow_outbox.documents import MAX_DEPTH, MAX_PAYLOAD_BYTES
+from orderflow_outbox.messages import MAX_REFERENCE_CHARACTERS
+from orderflow_outbox.sqlite import prepare
+from orderflow_outbox.tables import body, message
+from tests.documents import order
+
+SOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
+LATER = datetime(2030, 1, 2, 12, 0, tzinfo=UTC)
+
+
+def rows(engine: Engine) -> list[Row[Any]]:
+    """Return what another connection sees of the outbox."""
+    with engine.connect() as connection:
+        return list(connection.execute(select(message, body).join_from(message, body, full=True)))
+
+
+def counts(engine: Engine) -> tuple[int, int]:
+    """Return the number of messages and of bodies."""
+    with engine.connect() as connection:
+        return (
+            connection.scalar(select(func.count()).select_from(message)) or 0,
+            connection.scalar(select(func.count()).select_from(body)) or 0,
+        )
+
+
+# Durable with the commit, gone with the rollback
+
+
+def test_a_committed_session_stores_the_message(engine: Engine) -> None:
+    with Session(engine) as session, session.begin():
+        stored = enqueue(session, "order-import", order("SO-1"), channel="web")
+    [row] = rows(engine)
+    assert (row.id, row.state) == (stored.id, "pending")
+
+
+def test_a_committed_connection_stores_the_message(engine: Engine) -> None:
+    with engine.begin() as connection:
+        stored = enqueue(connection, "order-import", order("SO-1"), channel="web")
+    assert [row.id for row in rows(engine)] == [stored.id]
+
+
+def test_nothing_is_visible_to_others_before_the_commit(engine: Engine, tmp_path: Path) -> None:
+    reader = create_engine(f"sqlite:///{tmp_path}/outbox.db")
+    with engine.begin() as connection:
+        enqueue(connection, "order-import", order("SO-1"), channel="web")
+        assert counts(reader) == (0, 0)
+    assert counts(reader) == (1, 1)
+    reader.dispose()
+
+
+def test_a_rolled_back_order_sends_nothing(engine: Engine) -> None:
+    with Session(engine) as session:
+        enqueue(session, "order-import", order("SO-1"), channel="web")
+        session.rollback()
+    assert counts(engine) == (0, 0)
+
+
+def test_an_exception_in_the_shops_transaction_leaves_nothing(engine: Engine) -> None:
+    def shop() -> None:
+        with engine.begin() as connection:
+            enqueue(connection, "order-import", order("SO-1"), channel="web")
+            raise RuntimeError("out of stock")
+
+    with pytest.raises(RuntimeError):
+        shop()
+    assert counts(engine) == (0, 0)
+
+
+def test_enqueue_does_not_commit_the_shops_own_work(engine: Engine) -> None:
+    with engine.connect() as connection:
+        enqueue(connection, "order-import", order("SO-1"), channel="web")
+        assert connection.in_transaction()
+        connection.rollback()
+    assert counts(engine) == (0, 0)
+
+
+def test_a_database_that_is_neither_sqlite_nor_postgresql_is_refused() -> None:
+    class Foreign:
+        """A connection as far as the refusal looks at one: no such driver is installed here."""
+
+        class dialect:  # noqa: N801
+            name = "mysql"
+
+    with pytest.raises(UnsupportedDatabase, match="mysql"):
+        enqueue(Foreign(), "order-import", order("SO-1"), channel="web")  # type: ignore[arg-type]
+
+
+# What is stored
+
+
+def test_every_argument_reaches_the_row_and_the_body(engine: Engine) -> None:
+    document = order("SO-1").encode()
+    with engine.begin() as connection:
+        stored = enqueue(
+            connection,
+            "order-import",
+            document,
+            destination="second",
+            channel="web",
+            organisation="acme",
+            key="order:SO-1",
+            idempotency_key="SO-1/1",
+            version=7,
+            query={"a": "1"},
+            headers={"X-Trace": "t-1"},
+            deliver_after=SOON,
+            expires_at=LATER,
+        )
+    [row] = rows(engine)
+    told = {name: getattr(stored, name) for name in Message.__dataclass_fields__ if name != "created"}
+    assert told == {name: getattr(row, name) for name in told}
+    assert told == {
+        "id": 1,
+        "destination": "second",
+        "operation": "order-import",
+        "channel": "web",
+        "organisation": "acme",
+        "key": "order:SO-1",
+        "version": 7,
+        "idempotency_key": "SO-1/1",
+        "state": State.PENDING,
+        "due_at": SOON,
+        "expires_at": LATER,
+        "created_at": row.created_at,
+    }
+    assert stored.created
+    assert (row.position, row.blocks, row.in_doubt, row.replay_of) == (stored.id, True, False, None)
+    assert (row.attempts, row.tries, row.rescues) == (0, 0, 0)
+    assert (row.payload, row.sha256) == (document, hashlib.sha256(document).digest())
+    assert (row.query, row.headers) == ({"a": "1"}, {"X-Trace": "t-1"})
+
+
+def test_a_message_with_no_more_than_it_needs_is_due_at_once_and_blocks_nobody(engine: Engine) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    with engine.begin() as connection:
+        stored = enqueue(connection, "order-import", order("SO-1"), channel="web")
+    [row] = rows(engine)
+    assert before < row.due_at <= datetime.now(UTC)
+    assert (row.destination, row.key, row.blocks, row.version) == ("main", None, False, None)
+    assert (row.query, row.headers, row.expires_at) == ({}, {}, None)
+    assert len(stored.idempotency_key) == 32
+
+
+def test_a_moment_of_another_time_zone_is_the_same_moment(engine: Engine) -> None:
+    with engine.begin() as connection:
+        elsewhere = SOON.astimezone(timezone(timedelta(hours=5)))
+        stored = enqueue(connection, "order-import", order("SO-1"), channel="web", deliver_after=elsewhere)
+    assert stored.due_at == SOON
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"<imports>\r\n\t<import   type = 'order'/>\r\n</imports>\n\n",
+        b"\xef\xbb\xbf<?xml version='1.0' encoding='UTF-8'?><imports><import/></imports>",
+        "<imports><import>Zoë &amp; 日本 &#233;<!-- kept --></import></imports>".encode(),
+    ],
+)
+def test_bytes_are_stored_as_given(engine: Engine, document: bytes) -> None:
+    with engine.begin() as connection:
+        enqueue(connection, "order-import", document, channel="web")
+    assert [row.payload for row in rows(engine)] == [document]
+
+
+def test_text_is_stored_as_utf_8(engine: Engine) -> None:
+    document = "<imports><import>Zoë</import></imports>"
+    with engine.begin() as connection:
+        enqueue(connection, "order-import", document, channel="web")
+    assert [row.payload for row in rows(engine)] == [document.encode("utf-8")]
+
+
+def test_a_message_without_a_body_stores_its_query_with_the_operations_defaults(engine: Engine) -> None:
+    with engine.begin() as connection:
+        enqueue(connection, "order-cancel", channel="web", query={"externalReference": "SO-1"})
+    [row] = rows(engine)
+    assert (row.payload, row.sha256) == (None, None)
+    assert row.query == {"cancelChangesExternalReference": "false", "externalReference": "SO-1"}
+
+
+def test_a_given_query_overrules_the_operations_default(engine: Engine) -> None:
+    query = {"externalReference": "SO-1", "cancelChangesExternalReference": "true"}
+    with engine.begin() as connection:
+        enqueue(connection, "order-cancel", channel="web", query=query)
+    assert [row.query for row in rows(engine)] == [query]
+
+
+def test_an_operation_of_the_shops_own_catalogue_can_be_enqueued(engine: Engine) -> None:
+    own = Catalogue(
+        [Operation("price-import", "remotewarehouse/prices.xml", Scope.CHANNEL, body_root="prices")]
+    )
+    with engine.begin() as connection:
+        stored = enqueue(
+            connection, "price-import", "<prices><import/></prices>", channel="web", catalogue=own
+        )
+    assert stored.operation == "price-import"
+
+
+# Idempotency
+
+
+def test_the_same_key_and_content_is_the_same_message(engine: Engine) -> None:
+    with engine.begin() as connection:
+        first = enqueue(connection, "order-import", order("SO-1"), channel="web", idempotency_key="k")
+    with engine.begin() as connection:
+        again = enqueue(connection, "order-import", order("SO-1"), channel="web", idempotency_key="k")
+    assert (first.created, again.created, again.id) == (True, False, first.id)
+    assert counts(engine) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("other", "differs"),
+    [
+        ({"payload": order("SO-2")}, ("payload",)),
+        ({"channel": "shop"}, ("channel",)),
+        ({"organisation": "acme"}, ("organisation",)),
+        ({"key": "order:SO-2"}, ("key",)),
+        ({"version": 2}, ("version",)),
+        ({"query": {"a": "1"}}, ("query",)),
+        ({"headers": {"X-A": "1"}}, ("headers",)),
+        ({"operation": "product-import", "organisation": "acme"}, ("operation", "organisation")),
+        ({"payload": order("SO-2"), "version": 2}, ("version", "payload")),
+    ],
+)
+def test_the_same_key_with_other_content_is_an_error_naming_what_differs(
+    engine: Engine, other: dict[str, Any], differs: tuple[str, ...]
+) -> None:
+    given = {"operation": "order-import", "payload": order("SO-1"), "channel": "web", "idempotency_key": "k"}
+    with engine.begin() as connection:
+        first = enqueue(connection, **given)
+    with engine.begin() as connection, pytest.raises(IdempotencyConflict) as caught:
+        enqueue(connection, **{**given, **other})
+    assert (caught.value.message_id, caught.value.differs) == (first.id, differs)
+    assert all(name in str(caught.value) for name in differs)
+    assert counts(engine) == (1, 1)
+
+
+def test_another_time_of_delivery_is_no_other_content(engine: Engine) -> None:
+    given: dict[str, Any] = {"payload": order("SO-1"), "channel": "web", "idempotency_key": "k"}
+    with engine.begin() as connection:
+        enqueue(connection, "order-import", **given)
+        again = enqueue(connection, "order-import", **given, deliver_after=SOON, expires_at=LATER)
+    assert not again.created
+
+
+def test_two_transactions_at_once_with_one_key_store_one_message(engine: Engine) -> None:
+    barrier = threading.Barrier(8)
+
+    def shop(_: int) -> Message:
+        barrier.wait()
+        with Session(engine) as session, session.begin():
+            return enqueue(session, "order-import", order("SO-1"), channel="web", idempotency_key="k")
+
+    with ThreadPoolExecutor(8) as threads:
+        stored = list(threads.map(shop, range(8)))
+    assert len({each.id for each in stored}) == 1
+    assert sum(each.created for each in stored) == 1
+    assert counts(engine) == (1, 1)
+
+
+def test_a_key_whose_transaction_rolled_back_is_free_again(engine: Engine) -> None:
+    with Session(engine) as session:
+        enqueue(session, "order-import", order("SO-1"), channel="web", idempotency_key="k")
+        session.rollback()
+    with engine.begin() as connection:
+        assert enqueue(connection, "order-import", order("SO-2"), channel="web", idempotency_key="k").created
+
+
+def test_two_destinations_may_share_a_key(engine: Engine) -> None:
+    with engine.begin() as connection:
+        first, second = (
+            enqueue(
+                connection, "order-import", order(name), channel="web", idempotency_key="k", destination=name
+            )
+            for name in ("main", "second")
+        )
+    assert first.created
+    assert second.created
+    assert counts(engine) == (2, 2)
+
+
+def test_a_repeat_is_looked_for_at_its_own_destination(engine: Engine) -> None:
+    given: dict[str, Any] = {"channel": "web", "idempotency_key": "k"}
+    with engine.begin() as connection:
+        enqueue(connection, "order-import", order("SO-1"), destination="main", **given)
+        second = enqueue(connection, "order-import", order("SO-2"), destination="second", **given)
+        again = enqueue(connection, "order-import", order("SO-2"), destination="second", **given)
+    assert (again.id, again.created) == (second.id, False)
+
+
+def test_a_replay_does_not_hide_the_message_that_holds_the_key(engine: Engine) -> None:
+    given: dict[str, Any] = {"payload": order("SO-1"), "channel": "web"}
+    with engine.begin() as connection:
+        first = enqueue(connection, "order-import", **given, idempotency_key="k")
+        replay = enqueue(connection, "order-import", **given, idempotency_key="k-2")
+        # What a replay leaves: its origin's key beside its origin's id.
+        connection.execute(
+            update(message).where(message.c.id == replay.id).values(idempotency_key="k", replay_of=first.id)
+        )
+        again = enqueue(connection, "order-import", **given, idempotency_key="k")
+    assert (again.id, again.created) == (first.id, False)
+
+
+# Refusals
+
+LETTERS = "abcdefghijkl"
+BOMB = (
+    '<!DOCTYPE imports [<!ENTITY a "aaaaaaaaaa">'
+    + "".join(f'<!ENTITY {letter} "{f"&{before};" * 10}">' for before, letter in pairwise(LETTERS))
+    + "]><imports><import>&l;</import></imports>"
+)
+
+
+def imports(attributes: str = "", content: str = "") -> str:
+    return f"<imports><import {attributes}>{content}</import></imports>"
+
+
+PAYLOADS = {
+    "missing": None,
+    "empty text": "",
+    "empty bytes": b"",
+    "blank": " \n ",
+    "no xml": "state=created",
+    "not well-formed": "<imports><import></imports>",
+    "cut": order("SO-1")[:-5],
+    "something after the root": order("SO-1") + "<imports/>",
+    "an undefined entity": imports(content="&nbsp;"),
+    "a doctype": "<!DOCTYPE imports><imports><import/></imports>",
+    "an external entity": '<!DOCTYPE imports [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
+    + imports(content="&x;"),
+    "an entity bomb": BOMB,
+    "another root": "<orders><import/></orders>",
+    "no import": "<imports/>",
+    "something else than an import": "<imports><order/></imports>",
+    "a capital first letter": imports(content="<Order/>"),
+    "a capital root": "<Imports><import/></Imports>",
+    "a hyphen": imports(content="<order-line/>"),
+    "an underscore": imports(content="<order_line/>"),
+    "a digit is fine, a leading underscore not": imports(content="<_line1/>"),
+    "a prefix": imports(content="<a:line xmlns:a='urn:a'/>"),
+    "a capital attribute": imports('Type="order"'),
+    "an attribute with a hyphen": imports('external-reference="1"'),
+    "an attribute with an underscore": imports('external_reference="1"'),
+    "too deep": imports(content="<a>" * MAX_DEPTH + "</a>" * MAX_DEPTH),
+    "a lone surrogate": imports(content="\ud800"),
+    "nul": imports(content="\x00"),
+    "a control character": imports(content="\x0b"),
+    "bytes that are no UTF-8": imports(content="Zoë").encode("latin-1"),
+    "another encoding, declared": ('<?xml version="1.0" encoding="ISO-8859-1"?>' + imports()).encode(
+        "latin-1"
+    ),
+    "UTF-16 with a mark": imports().encode("utf-16"),
+    "UTF-16 without a mark": ('<?xml version="1.0" encoding="UTF-16"?>' + imports()).encode("utf-16-le"),
+    "an object": object(),
+    "a bytearray": bytearray(b"<imports><import/></imports>"),
+}
+
+
+@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS.keys())
+def test_a_payload_that_orderflow_could_not_take_is_refused(engine: Engine, payload: Any) -> None:
+    refused(engine, InvalidPayload, "payload", payload=payload)
+
+
+def test_an_entity_bomb_is_refused_at_once(engine: Engine) -> None:
+    began = time.perf_counter()
+    refused(engine, InvalidPayload, "payload", payload=BOMB)
+    assert time.perf_counter() - began < 0.5
+
+
+def test_a_payload_of_just_the_largest_size_is_taken_and_one_byte_more_refused(engine: Engine) -> None:
+    room = MAX_PAYLOAD_BYTES - len(imports())
+    with engine.begin() as connection:
+        enqueue(connection, "order-import", imports(content="x" * room), channel="web")
+    refused(engine, PayloadTooLarge, "payload", payload=imports(content="x" * (room + 1)))
+
+
+def test_the_size_is_that_of_the_bytes_not_of_the_characters(engine: Engine) -> None:
+    half = MAX_PAYLOAD_BYTES // 2
+    refused(engine, PayloadTooLarge, "payload", payload=imports(content="ë" * half))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("X-Trace", "a\nb"),
+        ("X-Trace", "a\r\nHost: evil"),
+        ("X-Trace", "a\x00"),
+        ("X-Trace\n", "a"),
+        ("X Trace", "a"),
+        ("X-Trace:", "a"),
+        ("", "a"),
+        ("X-Trace", "Zoë"),
+        ("X-Trace", 7),
+        ("Authorization", "Basic Zm9v"),
+        ("authorization", "Basic Zm9v"),
+        ("Host", "evil"),
+        ("Content-Length", "0"),
+        ("Content-Type", "text/plain"),
+        ("Transfer-Encoding", "chunked"),
+        ("Idempotency-Key", "k"),
+        ("user", "u"),
+        ("password", "p"),
+        ("channel", "c"),
+        ("organisation", "o"),
+    ],
+)
+def test_a_header_that_cannot_be_sent_or_is_the_services_own_is_refused(
+    engine: Engine, name: str, value: Any
+) -> None:
+    refused(engine, InvalidHeader, "headers", headers={name: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "given"),
+    [
+        (UnknownOperation, "operation", {"operation": "order-export"}),
+        (UnknownOperation, "operation", {"operation": None}),
+        (MissingScope, "channel", {"channel": None}),
+        (MissingScope, "channel", {"channel": None, "organisation": "acme"}),
+        (MissingScope, "organisation", {"operation": "product-import"}),
+        (InvalidMessage, "channel", {"channel": ""}),
+        (InvalidMessage, "channel", {"channel": " web"}),
+        (InvalidMessage, "channel", {"channel": "wéb"}),
+        (InvalidMessage, "channel", {"channel": "web\r\nHost: evil"}),
+        (InvalidMessage, "organisation", {"organisation": "a\x00"}),
+        (InvalidMessage, "destination", {"destination": ""}),
+        (InvalidMessage, "destination", {"destination": "Main"}),
+        (InvalidMessage, "destination", {"destination": "../main"}),
+        (InvalidMessage, "destination", {"destination": None}),
+        (InvalidMessage, "key", {"key": ""}),
+        (InvalidMessage, "key", {"key": "k" * (MAX_REFERENCE_CHARACTERS + 1)}),
+        (InvalidMessage, "key", {"key": "a\nb"}),
+        (InvalidMessage, "key", {"key": "\ud800"}),
+        (InvalidMessage, "idempotency_key", {"idempotency_key": ""}),
+        (InvalidMessage, "idempotency_key", {"idempotency_key": "é"}),
+        (InvalidMessage, "idempotency_key", {"idempotency_key": "k "}),
+        (InvalidMessage, "version", {"version": -1}),
+        (InvalidMessage, "version", {"version": 2**63}),
+        (InvalidMessage, "version", {"version": True}),
+        (InvalidMessage, "version", {"version": "1"}),
+        (InvalidMessage, "query['a']", {"query": {"a": 1}}),
+        (InvalidMessage, "query['a']", {"query": {"a": "\x00"}}),
+        (InvalidMessage, "query", {"query": "a=1"}),
+        (InvalidMessage, "query", {"query": {"a": "x" * 5000}}),
+        (InvalidHeader, "headers", {"headers": [("a", "b")]}),
+        (InvalidHeader, "headers", {"headers": {"X-A": "x" * 9000}}),
+        (InvalidMessage, "deliver_after", {"deliver_after": datetime(2030, 1, 1)}),
+        (InvalidMessage, "deliver_after", {"deliver_after": "2030-01-01"}),
+        (InvalidMessage, "expires_at", {"expires_at": datetime(2030, 1, 1)}),
+        (InvalidMessage, "expires_at", {"expires_at": datetime(2020, 1, 1, tzinfo=UTC)}),
+        (InvalidMessage, "expires_at", {"expires_at": SOON, "deliver_after": LATER}),
+        (InvalidPayload, "payload", {"operation": "order-cancel", "query": {"externalReference": "SO-1"}}),
+        (InvalidMessage, "query['externalReference']", {"operation": "order-cancel", "payload": None}),
+        (
+            InvalidMessage,
+            "query['externalReference']",
+            {"operation": "order-cancel", "payload": None, "query": {"externalReference": ""}},
+        ),
+        (
+            InvalidMessage,
+            "query['action']",
+            {
+                "operation": "order-update",
+                "payload": None,
+                "query": {"thirdPartyReference": "1", "event": "order.created"},
+            },
+        ),
+        (InvalidPayload, "payload", {"operation": "return-import", "organisation": "acme"}),
+    ],
+)
+def test_an_argument_that_cannot_stand_is_refused(
+    engine: Engine, kind: type[InvalidMessage], field: str, given: dict[str, Any]
+) -> None:
+    refused(engine, kind, field, **given)
+
+
+def refused(engine: Engine, kind: type[InvalidMessage], field: str, **given: Any) -> None:
+    """Assert that an order with `given` is refused, with a reason to act on, and leaves nothing."""
+    before = counts(engine)
+    arguments = {"operation": "order-import", "payload": order("SO-1"), "channel": "web", **given}
+    with engine.begin() as connection, pytest.raises(InvalidMessage) as caught:
+        enqueue(connection, **arguments)
+    error = caught.value
+    assert type(error) is kind
+    assert error.field == field or error.field.startswith(f"{field}[")
+    assert isinstance(error.value, str)
+    assert len(error.value) <= 80
+    assert error.fix
+    assert str(error) == f"{error.field} is {error.value}: {error.fix}"
+    assert isinstance(error, ValueError)
+    assert counts(engine) == before
+
+
+def test_a_refusal_names_the_line_of_a_name_against_the_interface(engine: Engine) -> None:
+    with engine.begin() as connection, pytest.raises(InvalidPayload, match="line 3") as caught:
+        enqueue(connection, "order-import", "<imports>\n<import>\n<Order/></import></imports>", channel="web")
+    assert caught.value.value == "'Order'"
+
+
+def test_a_refusal_leaves_the_shops_own_transaction_usable(engine: Engine) -> None:
+    with Session(engine) as session, session.begin():
+        with pytest.raises(InvalidMessage):
+            enqueue(session, "order-import", "", channel="web")
+        enqueue(session, "order-import", order("SO-1"), channel="web")
+    assert counts(engine) == (1, 1)
+
+
+# Many at once
+
+
+def new(reference: str, **more: Any) -> NewMessage:
+    return NewMessage("order-import", order(reference), channel="web", **more)
+
+
+def test_many_are_stored_in_the_order_given(engine: Engine) -> None:
+    with engine.begin() as connection:
+        stored = enqueue_many(connection, [new(f"SO-{n}", key=f"order:SO-{n}") for n in range(20)])
+    assert [each.key for each in stored] == [f"order:SO-{n}" for n in range(20)]
+    assert [each.id for each in stored] == sorted(each.id for each in stored)
+    assert counts(engine) == (20, 20)
+
+
+def test_none_of_many_is_stored_when_one_is_refused_and_its_place_is_named(engine: Engine) -> None:
+    bad = NewMessage("order-import", order("SO-3"))
+    with engine.begin() as connection, pytest.raises(MissingScope) as caught:
+        enqueue_many(connection, [new("SO-1"), new("SO-2"), bad, NewMessage("nonsense")])
+    assert (caught.value.place, caught.value.field) == (2, "channel")
+    assert str(caught.value).startswith("messages[2].channel is None: ")
+    assert caught.value.fix
+    assert counts(engine) == (0, 0)
+
+
+def test_none_of_many_is_stored_when_one_has_a_taken_key_and_the_shop_goes_on(engine: Engine) -> None:
+    with Session(engine) as session, session.begin():
+        enqueue(session, "order-import", order("SO-1"), channel="web", idempotency_key="k")
+        with pytest.raises(IdempotencyConflict):
+            enqueue_many(session, [new("SO-2"), new("SO-3", idempotency_key="k")])
+    assert counts(engine) == (1, 1)
+
+
+def test_many_may_repeat_what_is_stored_already(engine: Engine) -> None:
+    with engine.begin() as connection:
+        stored = enqueue_many(
+            connection, [new("SO-1", idempotency_key="k"), new("SO-1", idempotency_key="k")]
+        )
+    assert [each.created for each in stored] == [True, False]
+    assert counts(engine) == (1, 1)
+
+
+def test_no_messages_at_all_are_no_error(engine: Engine) -> None:
+    with engine.begin() as connection:
+        assert enqueue_many(connection, []) == []
+
+
+# The operations
+
+IMPORTS = ("imports", Answer.IMPORT_RESULT)
+SENTENCE = (None, Answer.TEXT)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "scope", "body_and_answer"),
+    [
+        ("order-import", "remoteorder/imports/importitems.xml", "channel", IMPORTS),
+        ("product-import", "remotewarehouse/imports/importitems.xml", "organisation", IMPORTS),
+        ("return-import", "remotewarehouse/imports/importitems.xml", "organisation", IMPORTS),
+        ("stock-move-import", "remotewarehouse/imports/importitems.xml", "organisation", IMPORTS),
+        ("order-cancel", "remoteorder/order/cancel.xml", "channel", SENTENCE),
+        ("order-update", "remoteorder/order/update.xml", "channel", SENTENCE),
+        ("product-update", "remotewarehouse/product/update.xml", "organisation", SENTENCE),
+    ],
+)
+def test_every_operation_that_changes_orderflow_is_predefined(
+    name: str, path: str, scope: str, body_and_answer: tuple[str | None, Answer]
+) -> None:
+    operation = PREDEFINED[name]
+    assert (operation.path, operation.scope) == (path, scope)
+    assert (operation.body_root, operation.answer) == body_and_answer
+    assert operation.when_dead is WhenDead.WAIT
+
+
+def test_imports_of_a_fixed_type_take_no_other() -> None:
+    assert {name: each.import_type for name, each in PREDEFINED.items() if each.import_type} == {
+        "return-import": "return",
+        "stock-move-import": "stockMoveTask",
+    }
+
+
+@pytest.mark.parametrize("name", ["Order-import", "order_import", "order-", "", "order import"])
+def test_an_operation_has_a_name_of_words_joined_by_hyphens(name: str) -> None:
+    with pytest.raises(InvalidOperation, match="lower-case words"):
+        Operation(name, "a.xml", Scope.CHANNEL)
+
+
+@pytest.mark.parametrize("path", ["", "/a.xml", "a.xml?b=c"])
+def test_an_operation_has_a_path_below_the_instance(path: str) -> None:
+    with pytest.raises(InvalidOperation, match="leading slash"):
+        Operation("a", path, Scope.CHANNEL)
+
+
+# SQLite, as a shop prepares it
+
+
+def test_a_prepared_sqlite_is_durable_and_waits_for_other_writers(tmp_path: Path) -> None:
+    engine = prepare(create_engine(f"sqlite:///{tmp_path}/shop.db"))
+    with engine.connect() as connection:
+        found = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    engine.dispose()
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10000}
+
+
+def test_a_transaction_that_reads_first_can_still_enqueue_when_another_came_along(engine: Engine) -> None:
+    def other_shop() -> None:
+        with engine.begin() as connection:
+            enqueue(connection, "order-import", order("SO-2"), channel="web")
+
+    other = threading.Thread(target=other_shop)
+    with engine.begin() as connection:
+        connection.execute(select(message.c.id)).all()
+        other.start()
+        other.join(0.3)  # it must wait for this transaction; if it need not, it has come in between now
+        enqueue(connection, "order-import", order("SO-1"), channel="web")
+    other.join(10)
+    assert counts(engine) == (2, 2)
