@@ -11,7 +11,8 @@ from celery.signals import celeryd_init, worker_process_init, worker_process_shu
 from config import ConfigError, Configuration, load
 from orderflow_outbox.errors import OutboxError
 from worker.engine_thread import EngineThread
-from worker.service import build_engine, check_ready
+from worker.readiness import check_ready
+from worker.service import build_engine
 
 from .announcing import Announcer
 from .app import app

@@ -9,8 +9,8 @@ import typer
 
 from config import load
 from worker.flower_login import flower_login
+from worker.readiness import check_ready
 from worker.replay import hold, resume
-from worker.service import check_ready
 from worker.store.burying import AlertTimes
 from worker.supervisor import Supervisor
 from worker.sweep import sweep

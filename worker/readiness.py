@@ -1,0 +1,25 @@
+"""What must be in order before anything starts."""
+
+from __future__ import annotations
+
+from config import Configuration
+
+from . import schema
+from .database import connect
+
+
+def check_ready(configuration: Configuration) -> None:
+    """Refuse to start on a configuration or a database this release does not work with.
+
+    Raises:
+        UnsupportedSchema: there are no tables, or they are of another release.
+        ConfigError: the database's address cannot be used.
+        SecretMissing: a destination's password is not to be had.
+    """
+    for destination in configuration.destinations.values():
+        destination.secret()
+    engine = connect(configuration.settings.database_url)
+    try:
+        schema.check(engine)
+    finally:
+        engine.dispose()
