@@ -352,6 +352,15 @@ def test_a_filter_added_to_numbers_narrows_what_is_cancelled(shell: Shell, engin
     assert (row(engine, here)["state"], row(engine, elsewhere)["state"]) == ("pending", "cancelled")
 
 
+def test_what_failed_last_for_a_reason_is_cancelled_by_it(shell: Shell, engine: Engine, store: Store) -> None:
+    failing = put(engine)
+    finish(store, RetryLater(why("http_500"), systemic=True))
+    waiting = put(engine)
+    assert shell.good("cancel", "--reason", "http_404", *WHY).out == "cancelled: 0\n"
+    assert shell.good("cancel", "--reason", "http_500", *WHY, "--json").json["cancelled"] == [failing]
+    assert (row(engine, failing)["state"], row(engine, waiting)["state"]) == ("cancelled", "pending")
+
+
 def test_the_sweep_tells_what_it_did(shell: Shell, engine: Engine) -> None:
     put(engine)
     put(engine, expires_at=datetime.now(UTC) + DAY)

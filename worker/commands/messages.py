@@ -22,6 +22,7 @@ from .arguments import (
     Id,
     Ids,
     OperationOption,
+    ReasonOption,
     SinceOption,
     UsageProblem,
     Why,
@@ -145,19 +146,20 @@ def cancel_command(
     ids: Ids = None,
     destination: DestinationOption = None,
     operation: OperationOption = None,
+    reason: ReasonOption = None,
     since: SinceOption = None,
     *,
     by: By,
     why: Why,
     json: output.Json = False,
 ) -> int:
-    """Cancel messages that still wait, by number or by filter."""
-    wanted = filter_of(ids, destination, operation, None, since)
+    """Cancel messages that still wait, by number or by filter; the reason is that of the last attempt."""
+    wanted = filter_of(ids, destination, operation, reason, since)
     if wanted.is_empty:
-        raise UsageProblem("name messages by number, or give --destination, --operation or --since")
-    reason = checked_why(why)
+        raise UsageProblem("name messages by number, or give --destination, --operation, --reason or --since")
+    note = checked_why(why)
     with opened_store() as store:
-        if ids and not any((destination, operation, since)):
+        if ids and not any((destination, operation, reason, since)):
             chosen = list(ids)
         else:
             with store.reading() as transaction:
@@ -165,7 +167,7 @@ def cancel_command(
         done, refused = [], []
         for message_id in chosen:
             try:
-                cancel(store, message_id, by, reason)
+                cancel(store, message_id, by, note)
             except NotPossible as error:
                 refused.append(str(error))
             else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, case, false, func, select, true
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, case, func, select, true
 
 from orderflow_outbox import Resolution, State
 from orderflow_outbox.tables import attempt, audit, body, dead_letter, gate, incident, message
@@ -30,8 +30,8 @@ class Filter:
     def is_empty(self) -> bool:
         return not (self.ids or self.destination or self.operation or self.reason or self.since)
 
-    def on(self, moment: ColumnElement[Any], reason: ColumnElement[Any] | None) -> ColumnElement[bool]:
-        """Return the condition; `moment` is what `since` compares, `reason` where reasons stand."""
+    def on(self, moment: ColumnElement[Any], reason: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Return the condition; `moment` is what `since` compares, `reason` where the reason stands."""
         conditions: list[ColumnElement[bool]] = [true()]
         if self.ids:
             conditions.append(message.c.id.in_(self.ids))
@@ -42,7 +42,7 @@ class Filter:
         if self.since:
             conditions.append(moment >= self.since)
         if self.reason:
-            conditions.append(false() if reason is None else reason == self.reason)
+            conditions.append(reason == self.reason)
         return and_(*conditions)
 
 
@@ -72,9 +72,16 @@ def dead_letters(transaction: Transaction, filter: Filter, limit: int | None = N
 
 
 def pending_ids(transaction: Transaction, filter: Filter) -> list[int]:
-    """Return the ids of pending messages."""
+    """Return the ids of pending messages; their reason is that of the last attempt."""
+    last_reason = (
+        select(attempt.c.reason)
+        .where(attempt.c.message_id == message.c.id, attempt.c.n == message.c.attempts)
+        .scalar_subquery()
+    )
     statement = (
-        select(message.c.id).where(is_pending, filter.on(message.c.created_at, None)).order_by(message.c.id)
+        select(message.c.id)
+        .where(is_pending, filter.on(message.c.created_at, last_reason))
+        .order_by(message.c.id)
     )
     return list(transaction.connection.execute(statement).scalars())
 
