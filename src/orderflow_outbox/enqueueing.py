@@ -78,16 +78,14 @@ def enqueue(
     Args:
         session: a SQLAlchemy Session or Connection on the database that holds the outbox tables.
         operation: what kind of message, such as `order-import`.
-        payload: the XML document, sent byte for byte as given (str as UTF-8), at most 5 MiB;
-            None for operations without a body.
+        payload: the XML document, at most 5 MiB, sent as given; None where there is no body.
         destination: which OrderFlow, by its name in the destinations file.
         channel: the channel it acts in, where the operation needs one.
         organisation: the organisation it acts in, where the operation needs one.
         key: the business entity, such as `order:SO-1001`: messages of one key and destination
             are delivered in the order they were enqueued.
-        idempotency_key: names this message for good: the same key with the same content returns
-            the message already stored. It is sent as the header `Idempotency-Key` on every
-            attempt. Default: a random one.
+        idempotency_key: names this message for good: the same key and content return the message
+            already stored. Sent as `Idempotency-Key` on every attempt. Default: a random one.
         version: number of the entity's state, where the shop keeps one; the higher is the later.
         query: query parameters.
         headers: further request headers, plain ASCII.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
-from rich.progress import track
 
-from worker.replay import NotPossible, discard, replay
+from worker.replay import discard, replay
 from worker.store import finding
 from worker.store.finding import Filter
 from worker.store.transactions import Store
 
 from . import output
+from .acting import act_on_each, report
 from .arguments import (
     By,
     DestinationOption,
@@ -27,9 +26,7 @@ from .arguments import (
     filter_of,
     opened_store,
 )
-from .messages import report, show_command
-
-T = TypeVar("T")
+from .messages import show_command
 
 All = Annotated[bool, typer.Option("--all", help="Every open dead letter.")]
 Limit = Annotated[int, typer.Option(help="How many at most.", min=1)]
@@ -97,7 +94,7 @@ def replay_command(
     note = checked_why(why)
     with opened_store() as store:
         chosen = _chosen(store, wanted, every)
-        done, refused = _each(chosen, lambda message_id: replay(store, message_id, by, note))
+        done, refused = act_on_each(chosen, lambda message_id: replay(store, message_id, by, note))
     links = [{"message": each.origin, "replay": each.replay, "created": each.created} for each in done]
     if not json:
         for each in done:
@@ -128,7 +125,7 @@ def discard_command(
 
     with opened_store() as store:
         chosen = _chosen(store, wanted, every)
-        done, refused = _each(chosen, lambda message_id: discarded(store, message_id))
+        done, refused = act_on_each(chosen, lambda message_id: discarded(store, message_id))
     return report("discarded", done, refused, json)
 
 
@@ -143,15 +140,3 @@ def _chosen(store: Store, wanted: Filter, every: bool) -> list[int]:
         return list(wanted.ids)
     with store.reading() as transaction:
         return sorted(row["message_id"] for row in finding.dead_letters(transaction, wanted))
-
-
-def _each(chosen: list[int], act: Callable[[int], T]) -> tuple[list[T], list[str]]:
-    done: list[T] = []
-    refused: list[str] = []
-    quiet = len(chosen) < 50 or not output.console.is_terminal
-    for message_id in track(chosen, "working", console=output.console, disable=quiet, transient=True):
-        try:
-            done.append(act(message_id))
-        except NotPossible as error:
-            refused.append(str(error))
-    return done, refused

@@ -13,9 +13,10 @@ from config import in_words, load
 from orderflow_outbox import PREDEFINED, enqueue
 from worker.replay import NotPossible, cancel
 from worker.store import finding
-from worker.store.transactions import Transaction
+from worker.store.transactions import Store, Transaction
 
 from . import output
+from .acting import act_on_each, report
 from .arguments import (
     By,
     DestinationOption,
@@ -158,32 +159,19 @@ def cancel_command(
     if wanted.is_empty:
         raise UsageProblem("name messages by number, or give --destination, --operation, --reason or --since")
     note = checked_why(why)
+
+    def cancelled(store: Store, message_id: int) -> int:
+        cancel(store, message_id, by, note)
+        return message_id
+
     with opened_store() as store:
         if ids and not any((destination, operation, reason, since)):
             chosen = list(ids)
         else:
             with store.reading() as transaction:
                 chosen = finding.pending_ids(transaction, wanted)
-        done, refused = [], []
-        for message_id in chosen:
-            try:
-                cancel(store, message_id, by, note)
-            except NotPossible as error:
-                refused.append(str(error))
-            else:
-                done.append(message_id)
+        done, refused = act_on_each(chosen, lambda message_id: cancelled(store, message_id))
     return report("cancelled", done, refused, json)
-
-
-def report(verb: str, done: list[Any], refused: list[str], json: bool) -> int:
-    """Print what a command did to several messages; return its exit status."""
-    if json:
-        output.print_json({verb: done, "refused": refused})
-    else:
-        output.console.print(f"{verb}: {len(done)}")
-    for line in [] if json else refused:
-        sys.stderr.write(f"{line}\n")
-    return 1 if refused else 0
 
 
 def _payload(file: str | None) -> bytes | None:
