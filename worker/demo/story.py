@@ -10,15 +10,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy import Engine, select
 
 from config import load
 from orderflow_outbox import State
-from orderflow_outbox.tables import incident, message
+from orderflow_outbox.tables import attempt, incident, message
 from worker import schema
 from worker.broker import remove_socket
 from worker.database import connect
@@ -36,6 +37,7 @@ from .summary import Summary, compare
 SETTLE_SECONDS = 90.0
 LOOK_SECONDS = 0.1
 CHILDREN = 2
+SHOWN_TROUBLES = 6
 
 
 class DemoFailed(Exception):
@@ -74,13 +76,31 @@ class Demo:
                 live.update(self._progress(what))
                 time.sleep(LOOK_SECONDS)
 
-    def _progress(self, what: str) -> Table:
+    def _progress(self, what: str) -> Group:
         states = self.states()
         ended = sum(count for state, count in states.items() if state not in {"pending", "sending"})
         grid = Table.grid(padding=(0, 2))
         counts = [f"{states[s.value]} {s.value}" for s in (State.DELIVERED, State.SENDING, State.PENDING)]
         bar = ProgressBar(total=sum(states.values()) or 1, completed=ended, width=30)
         grid.add_row(what, bar, *counts, f"[red]{states['dead']} dead[/red]")
+        return Group(grid, self._troubles())
+
+    def _troubles(self) -> Table:
+        """Show the attempts that failed last, as they happen."""
+        statement = (
+            select(message.c.key, attempt.c.n, attempt.c.verdict, attempt.c.reason, attempt.c.error)
+            .join_from(attempt, message)
+            .where(attempt.c.verdict != "delivered")
+            .order_by(attempt.c.finished_at.desc())
+            .limit(SHOWN_TROUBLES)
+        )
+        with self.store.reading() as transaction:
+            rows = transaction.connection.execute(statement).all()
+        grid = Table.grid(padding=(0, 2))
+        for row in rows:
+            style = "red" if row.verdict == "refused" else "yellow"
+            texts = (f"  {row.key}", f"attempt {row.n}", row.reason, row.error)
+            grid.add_row(*(Text(text, style=style, no_wrap=True, overflow="ellipsis") for text in texts))
         return grid
 
     def states(self) -> Counter[str]:
