@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
+# uv brings certificates of its own; behind a company's proxy only the machine's are right.
+export UV_SYSTEM_CERTS ?= 1
+
 ifneq ($(UV),)
 MAKE_VENV = $(UV) venv --quiet --no-python-downloads --allow-existing --python $(PYTHON) $(VENV)
 INSTALL = $(UV) pip install --quiet --python $(BIN)/python
