@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, create_engine, func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from orderflow_outbox import (
@@ -132,6 +133,18 @@ def test_a_rolled_back_order_gives_no_hint_to_the_next_transaction_of_its_connec
         connection.execute(select(message.c.id))
         connection.commit()
     assert wake.calls == 0
+
+
+def test_a_commit_that_fails_gives_no_hint(engine: Engine) -> None:
+    wake = Wake()
+    hint_after_commit(engine, wake)
+    with pytest.raises(IntegrityError), engine.begin() as connection:
+        enqueue(connection, "order-import", order("SO-1"), channel="web")
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+        connection.exec_driver_sql("INSERT INTO outbox_term VALUES ('name', 'value', 4711)")
+    assert wake.calls == 0
+    shop(engine, "SO-2")
+    assert wake.calls == 1
 
 
 def test_a_transaction_without_messages_gives_no_hint(engine: Engine) -> None:

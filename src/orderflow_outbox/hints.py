@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, ExceptionContext, event
 
 MAX_WAIT_SECONDS = 0.5
 MIN_INTERVAL_SECONDS = 0.01
@@ -86,6 +86,11 @@ class Hints:
         connection.info.pop(_ENQUEUED, None)
         connection.info.pop(_COMMITTED, None)
 
+    def _on_error(self, context: ExceptionContext) -> None:
+        """Forget a commit that failed: its event came before it was carried out."""
+        if context.connection is not None:
+            context.connection.info.pop(_COMMITTED, None)
+
     def _on_begin(self, connection: Connection) -> None:
         if connection.info.pop(_COMMITTED, False):
             self.hint()
@@ -115,5 +120,6 @@ def hint_after_commit(engine: Engine, wake: Callable[[], object]) -> Hints:
     event.listen(engine, "rollback", hints._on_rollback)
     # Ahead of SQLite's BEGIN IMMEDIATE, so that a slow call never holds the write lock.
     event.listen(engine, "begin", hints._on_begin, insert=True)
+    event.listen(engine, "handle_error", hints._on_error)
     event.listen(engine, "checkin", hints._on_checkin)
     return hints
