@@ -148,7 +148,7 @@ def _check_leases(settings: Settings, destinations: Mapping[str, Destination], f
                 f"destinations.{name}.attempt_deadline",
                 f"{destination.attempt_deadline.total_seconds():g}s",
                 f"with engine.lease = {settings.engine.lease.total_seconds():g}s it is at most "
-                f"{longest.total_seconds():g}s, a third of it",
+                f"{longest.total_seconds():.3g}s, a third of it",
             )
 
 

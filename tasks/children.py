@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import time
 from typing import Any
 
-from celery.signals import celeryd_init, worker_process_init, worker_process_shutdown
+from celery.signals import (
+    celeryd_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutting_down,
+)
 
 from config import ConfigError, Configuration, load
 from orderflow_outbox.errors import OutboxError
@@ -16,16 +23,20 @@ from worker.service import build_engine
 
 from .announcing import Announcer
 from .app import app
+from .stopping import StopLine
 from .waking import Waker
 
-STOP_MARGIN_SECONDS = 10.0
-"""What a stopping engine may take beyond its drain: recording, and an alert on its way."""
+STOP_MARGIN_SECONDS = 6.0
+"""What a stopping engine may take beyond its drain, for recording."""
+ORPHAN_SECONDS = 3.0
+"""How long a drained child waits for its main process to end it, before it ends by itself."""
 
 engine: EngineThread | None = None
 
 _configuration: Configuration | None = None
 _announcer: Announcer | None = None
 _node_name = "celery@localhost"
+_stop_line: StopLine | None = None
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +44,9 @@ log = logging.getLogger(__name__)
 @celeryd_init.connect
 def read_configuration(sender: str, **_: Any) -> None:
     """Refuse to start the worker on a configuration or database it cannot work with."""
-    global _configuration, _node_name
+    global _configuration, _node_name, _stop_line
     _node_name = sender
+    _stop_line = StopLine()
     try:
         _configuration = load()
         check_ready(_configuration)
@@ -55,15 +67,34 @@ def start_engine(**_: Any) -> None:
     announcer = _announcer
     engine = EngineThread(lambda: build_engine(configuration, waker, announcer))
     engine.start()
+    if _stop_line is not None:
+        _stop_line.on_stop(_drain_and_leave)
+
+
+@worker_shutting_down.connect
+def tell_engines(**_: Any) -> None:
+    """Have every engine stop now, however long Celery takes over its broker."""
+    if _stop_line is not None:
+        _stop_line.stop(_bound() + ORPHAN_SECONDS)
 
 
 @worker_process_shutdown.connect
 def drain_engine(**_: Any) -> None:
     """Stop claiming, finish what is in progress within the bound, give back the rest."""
-    if engine is None or _configuration is None:
+    if engine is None:
         return
-    bound = _configuration.settings.engine.drain.total_seconds() + STOP_MARGIN_SECONDS
-    if not engine.stop(bound):
-        log.error("the engine did not end within %g s; its leases will run out", bound)
+    if not engine.stop(_bound()):
+        log.error("the engine did not end within %g s; its leases will run out", _bound())
     if _announcer is not None:
         _announcer.close()
+
+
+def _drain_and_leave() -> None:
+    drain_engine()
+    time.sleep(ORPHAN_SECONDS)
+    os._exit(0)
+
+
+def _bound() -> float:
+    assert _configuration is not None  # noqa: S101 (read before any child was made)
+    return _configuration.settings.engine.drain.total_seconds() + STOP_MARGIN_SECONDS

@@ -1,7 +1,22 @@
 """Flower's own configuration, which it executes: always behind a login, on the configured address."""
 
+from flower.urls import handlers
+from flower.views.monitor import Metrics
+from tornado import web
+
 from config import load_settings
 from worker.flower_login import flower_login
+
+
+class ClosedMetrics(Metrics):
+    """Flower's metrics page, which by itself is open to everyone."""
+
+    @web.authenticated
+    async def get(self) -> None:
+        await super().get()
+
+
+handlers.insert(0, (r"/metrics", ClosedMetrics))
 
 _settings = load_settings()
 

@@ -159,6 +159,11 @@ class WorkerProcess:
             return
         self.process.wait()
 
+    def children(self) -> list[int]:
+        """Return the process numbers of the worker's children."""
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(number) for number in listed.split()]
+
     def terminate(self, seconds: float = 20.0) -> int:
         """Ask the worker to stop, as an operator does; return its exit status."""
         self.process.terminate()

@@ -236,7 +236,7 @@ def test_a_letter_written_while_the_alert_goes_out_is_told_by_the_next(
     assert alert is not None
     bury(store, engine)
     with store.writing() as transaction:
-        assert incidents.record_alert_sent(transaction, alert, ALERT_TIMES)
+        assert incidents.record_alert_sent(transaction, alert, alert.occurrences, ALERT_TIMES)
     assert the_incident(engine)["alerted_occurrences"] == 1
     clock.forward(ALERT_TIMES.reminder)
     assert send_due_alerts(store, settings(desk.hook)) == 1
@@ -370,6 +370,49 @@ def test_one_failing_hook_keeps_no_other_from_being_told(
     assert len(desk.told) == 1
 
 
+def test_a_hook_that_took_an_alert_is_left_in_peace_while_another_is_tried_again(
+    engine: Engine, store: Store, clock: Clock, desk: Desk, webhook: Webhook
+) -> None:
+    bury(store, engine)
+    webhook.status = 503
+    once_due(store, clock, webhook.hook, desk.hook)
+    for _ in range(3):
+        clock.forward(timedelta(minutes=10))
+        send_due_alerts(store, settings(webhook.hook, desk.hook))
+    assert (len(webhook.got), len(desk.told)) == (4, 1)
+    webhook.status = 204
+    clock.forward(timedelta(minutes=10))
+    assert send_due_alerts(store, settings(webhook.hook, desk.hook)) == 1
+    assert (len(webhook.got), len(desk.told)) == (5, 1)
+    assert the_incident(engine)["alert_due_at"] is None
+
+
+def test_further_letters_reach_a_hook_although_another_never_takes_an_alert(
+    engine: Engine, store: Store, clock: Clock, desk: Desk
+) -> None:
+    bury(store, engine)
+    once_due(store, clock, FAILING["missing"], desk.hook)
+    bury(store, engine)
+    clock.forward(ALERT_TIMES.reminder)
+    send_due_alerts(store, settings(FAILING["missing"], desk.hook))
+    assert [each["occurrences"] for each in desk.told] == [1, 2]
+
+
+def test_letters_between_the_tries_of_one_hook_are_told_to_the_others_by_a_later_alert(
+    engine: Engine, store: Store, clock: Clock, desk: Desk, webhook: Webhook
+) -> None:
+    bury(store, engine)
+    webhook.status = 503
+    once_due(store, clock, webhook.hook, desk.hook)
+    bury(store, engine)
+    webhook.status = 204
+    clock.forward(timedelta(minutes=10))
+    send_due_alerts(store, settings(webhook.hook, desk.hook))
+    clock.forward(ALERT_TIMES.reminder)
+    send_due_alerts(store, settings(webhook.hook, desk.hook))
+    assert [each["occurrences"] for each in desk.told] == [1, 2]
+
+
 def test_one_failing_incident_keeps_no_other_from_being_told(
     engine: Engine, store: Store, clock: Clock, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -425,7 +468,7 @@ def test_an_alert_whose_sender_died_is_sent_by_another(
     assert send_due_alerts(store, settings(desk.hook)) == 1
     assert len(desk.told) == 1
     with store.writing() as transaction:
-        assert not incidents.record_alert_sent(transaction, lost, ALERT_TIMES)
+        assert not incidents.record_alert_sent(transaction, lost, lost.occurrences, ALERT_TIMES)
     assert the_incident(engine)["alerts_sent"] == 1
 
 

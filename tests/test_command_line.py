@@ -279,8 +279,8 @@ def test_the_dead_are_replayed_by_number(shell: Shell, engine: Engine, letters: 
     assert told["refused"] == []
     assert {(each["by"], each["why"]) for each in rows(engine, audit)} == {("ann", "article added")}
     again = shell.good("dead", "replay", one, *WHY)
-    assert "(it was replayed before)" in again.out
-    assert "replayed: 1" in again.out
+    assert "was replayed before" in again.out
+    assert "replayed: 0" in again.out
 
 
 @pytest.mark.parametrize(
@@ -469,7 +469,7 @@ def test_an_error_is_one_line_and_a_status(
     ("url", "told"),
     [
         ("sqlite:///{folder}/order.xml", "file is not a database"),
-        ("sqlite:///{folder}/order.xml/outbox.db", "its folder"),
+        ("sqlite:///{folder}/order.xml/outbox.db", "there is no database"),
         ("sqlite:///{folder}", "unable to open database file"),
         ("mysql://ann:hush@127.0.0.1/shop", "database_url is (hidden)"),
     ],
@@ -528,3 +528,24 @@ def test_a_database_opened_by_the_command_line_is_the_one_of_the_settings(
     put(other)
     other.dispose()
     assert shell.good("status", "--json").json["destinations"][0]["pending"] == 1
+
+
+def test_a_command_that_only_looks_makes_no_database(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUTBOX_DATABASE_URL", f"sqlite:///{tmp_path}/mistyped/outbox.db")
+    refused = shell.any("status")
+    assert (refused.status, refused.err.count("\n")) == (FAILED, 1)
+    assert "python -m worker db upgrade" in refused.err
+    assert not (tmp_path / "mistyped").exists()
+
+
+def test_a_dead_letter_is_told_in_full_however_narrow_the_terminal(shell: Shell, letters: Letters) -> None:
+    told = shell.good("dead", "list").out
+    assert "bad article" in told
+    assert "items_failed" in told
+
+
+def test_who_does_it_cannot_be_nobody(shell: Shell, letters: Letters) -> None:
+    refused = shell.any("dead", "replay", letters.plain, *WHY, "--by", " ")
+    assert (refused.status, refused.err.count("\n")) == (USAGE_ERROR, 1)

@@ -663,3 +663,18 @@ def test_a_transaction_that_reads_first_can_still_enqueue_when_another_came_alon
         enqueue(connection, "order-import", order("SO-1"), channel="web")
     other.join(10)
     assert counts(engine) == (2, 2)
+
+
+@pytest.mark.parametrize("name", ["Authorization", "password", "Cookie"])
+def test_a_credential_given_as_a_header_is_refused_without_being_repeated(engine: Engine, name: str) -> None:
+    with engine.begin() as connection, pytest.raises(InvalidHeader) as refused:
+        enqueue(connection, "order-import", order("SO-1"), channel="web", headers={name: "CANARY"})
+    assert "CANARY" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["user", "password", "channel", "organisation"])
+def test_no_query_parameter_can_take_the_place_of_what_the_service_sends(engine: Engine, name: str) -> None:
+    with engine.begin() as connection, pytest.raises(InvalidMessage) as refused:
+        enqueue(connection, "order-import", order("SO-1"), channel="web", query={name: "CANARY"})
+    assert refused.value.field == f"query[{name!r}]"
+    assert "CANARY" not in str(refused.value)

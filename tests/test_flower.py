@@ -79,7 +79,9 @@ def test_every_message_is_a_row_in_flower_and_term_stops_everything(tmp_path: Pa
         eventually(lambda: get(f"{base}/api/workers", login)[0] == 200)
         eventually(lambda: " ready." in (made.folder / "state" / "worker.log").read_text())
 
-        assert get(f"{base}/api/tasks")[0] == 401
+        for page in ("", "workers", "tasks", "broker", "metrics", "api/tasks", "api/workers"):
+            assert get(f"{base}/{page}")[0] == 401, page
+        assert get(f"{base}/metrics", login)[0] == 200
         assert get(f"{base}/api/tasks", "admin:guess")[0] == 401
 
         expected = {}

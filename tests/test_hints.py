@@ -138,7 +138,7 @@ def test_a_rolled_back_order_gives_no_hint_to_the_next_transaction_of_its_connec
 def test_a_commit_that_fails_gives_no_hint(engine: Engine) -> None:
     wake = Wake()
     hint_after_commit(engine, wake)
-    with pytest.raises(IntegrityError), engine.begin() as connection:
+    with pytest.raises(IntegrityError), engine.begin() as connection:  # noqa: PT012 (the end raises)
         enqueue(connection, "order-import", order("SO-1"), channel="web")
         connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
         connection.exec_driver_sql("INSERT INTO outbox_term VALUES ('name', 'value', 4711)")

@@ -109,3 +109,32 @@ def test_a_stopped_worker_leaves_no_lease_and_no_duplicate_behind(tmp_path: Path
             eventually(lambda: made.states() == {"delivered"})
         assert_nothing_lost(made, 60)
         assert len(made.simulator.ledger.requests) == 60
+
+
+def test_a_worker_stops_although_its_broker_is_frozen(tmp_path: Path) -> None:
+    with rig(tmp_path) as made, EmbeddedBroker(tmp_path / "state") as broker, made.worker() as worker:
+        eventually(lambda: worker.said(" ready."))
+        assert broker._process is not None
+        broker._process.send_signal(signal.SIGSTOP)
+        made.simulator.set_faults([SLOW])
+        made.orders(20)
+        eventually(lambda: len(made.simulator.ledger.requests) >= 4)
+        worker.process.terminate()
+        eventually(lambda: "sending" not in made.states(), 5)
+        assert made.states() == {"pending", "delivered"}
+        seen = len(made.simulator.ledger.requests)
+        made.order("SO-LATE")
+        assert worker.process.wait(25) == 0
+        assert len(made.simulator.ledger.requests) == seen, "nothing was claimed after the signal"
+        assert all(row.lease_until is None for row in made.rows())
+
+
+def test_the_children_of_a_killed_worker_stop_by_themselves(tmp_path: Path) -> None:
+    with rig(tmp_path) as made, made.worker(children=2) as worker:
+        made.order("SO-0")
+        eventually(lambda: made.states() == {"delivered"})
+        children = worker.children()
+        assert len(children) == 2
+        worker.process.kill()
+        worker.process.wait()
+        eventually(lambda: not any(Path(f"/proc/{child}/cmdline").exists() for child in children), 15)

@@ -56,7 +56,7 @@ def everything(engine: Engine) -> list[Any]:
 def test_a_replay_is_a_new_message_linked_to_the_dead_one(engine: Engine, store: Store, clock: Clock) -> None:
     dead = bury(store, engine)
     replayed = again(store, dead)
-    assert replayed == Replayed(dead, replayed.replay, created=True)
+    assert replayed == Replayed(dead, replayed.replay, created=True, state="pending")
     new = row(engine, replayed.replay)
     assert (new["replay_of"], new["state"], new["due_at"], new["created_at"]) == (
         dead,
@@ -115,7 +115,7 @@ def test_replaying_twice_makes_one_replay(engine: Engine, store: Store) -> None:
     dead = bury(store, engine)
     first = again(store, dead)
     before = everything(engine)
-    assert again(store, dead) == Replayed(dead, first.replay, created=False)
+    assert again(store, dead) == Replayed(dead, first.replay, created=False, state="pending")
     assert everything(engine) == before
 
 

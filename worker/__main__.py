@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from .commands import main
+try:
+    from .commands import main
 
-sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))
+except KeyboardInterrupt:
+    sys.exit(130)

@@ -1,25 +1,29 @@
 """Alerts: each due incident told to every hook, at least once.
 
 An incident is leased while its alert goes out, so one sender tells it. A hook that fails or hangs is
-tried again later, with all the others; delivery of messages never waits for it. The worker's log
-is told as well, and is the alert of last resort where no hook is configured.
+tried again later, while those that took the alert are left in peace; delivery of messages never
+waits for it. The worker's log is told as well, and is the alert of last resort where no hook is
+configured.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import subprocess
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from config import AlertSettings, Hook
 
 from .deliveries import Failure, Request
+from .processes import kill_group
 from .store import incidents
 from .store.burying import DEAD_LETTERS, AlertTimes
-from .store.incidents import DueAlert
+from .store.incidents import DueAlert, Told
 from .store.transactions import Store
 from .transport import Transport
 
@@ -56,14 +60,30 @@ def send_due_alerts(store: Store, settings: AlertSettings) -> int:
 def _send(store: Store, settings: AlertSettings, alert: DueAlert, alert_times: AlertTimes) -> bool:
     document = document_of(alert)
     log.error("ALERT %s", document["text"])
-    errors = [error for hook in settings.hooks if (error := _told(hook, document, settings.timeout))]
+    before = _told_before(alert, alert_times)
+    left = [hook for hook in settings.hooks if _name_of(hook) not in before.hooks]
+    answers = {_name_of(hook): _told(hook, document, settings.timeout) for hook in left}
+    errors = [error for error in answers.values() if error is not None]
     with store.writing() as transaction:
         if not errors:
-            return incidents.record_alert_sent(transaction, alert, alert_times)
+            return incidents.record_alert_sent(transaction, alert, before.occurrences, alert_times)
         again = min(FIRST_RETRY * 2 ** min(alert.tries, 20), LONGEST_RETRY)
-        incidents.record_alert_failed(transaction, alert, "; ".join(errors), again)
+        took_it = before.hooks | {name for name, error in answers.items() if error is None}
+        told = replace(before, hooks=frozenset(took_it))
+        incidents.record_alert_failed(transaction, alert, "; ".join(errors), again, told)
     log.warning("an alert hook failed, next try in %d s: %s", again.total_seconds(), "; ".join(errors))
     return False
+
+
+def _told_before(alert: DueAlert, alert_times: AlertTimes) -> Told:
+    """Return who took this alert already; news that is due for a reminder is for everyone again."""
+    told = alert.told
+    if told is None:
+        return Told(frozenset(), alert.occurrences, alert.leased_at)
+    reminder_due = alert.leased_at >= told.at + alert_times.reminder
+    if alert.occurrences > told.occurrences and reminder_due:
+        return Told(frozenset(), alert.occurrences, alert.leased_at)
+    return told
 
 
 def document_of(alert: DueAlert) -> dict[str, Any]:
@@ -99,6 +119,12 @@ def _sentence(alert: DueAlert) -> str:
     )
 
 
+def _name_of(hook: Hook) -> str:
+    """Return what a hook is remembered by: a digest, since its address may be a secret."""
+    what = hook.webhook.get_secret_value() if hook.webhook is not None else json.dumps(hook.command)
+    return hashlib.sha256(what.encode()).hexdigest()[:16]
+
+
 def _told(hook: Hook, document: dict[str, Any], timeout: timedelta) -> str | None:
     """Tell one hook; return what went wrong, None when it took the alert."""
     body = json.dumps(document).encode()
@@ -113,22 +139,21 @@ def _told(hook: Hook, document: dict[str, Any], timeout: timedelta) -> str | Non
 
 
 def _run(command: list[str], body: bytes, timeout: timedelta) -> None:
-    name = command[0]
+    name, nowhere = command[0], subprocess.DEVNULL
     try:
-        subprocess.run(
-            command,
-            input=body,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=timeout.total_seconds(),
-            check=True,
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, start_new_session=True
         )
-    except subprocess.TimeoutExpired:
-        raise HookFailed(f"command {name} took longer than {timeout.total_seconds():g} s") from None
-    except subprocess.CalledProcessError as error:
-        raise HookFailed(f"command {name} ended with status {error.returncode}") from None
     except OSError as error:
         raise HookFailed(f"command {name} could not be started: {error.strerror}") from None
+    try:
+        process.communicate(body, timeout.total_seconds())
+    except subprocess.TimeoutExpired:
+        raise HookFailed(f"command {name} took longer than {timeout.total_seconds():g} s") from None
+    finally:
+        kill_group(process)
+    if process.returncode:
+        raise HookFailed(f"command {name} ended with status {process.returncode}")
 
 
 async def _post(url: str, body: bytes, timeout: timedelta) -> None:

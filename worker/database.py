@@ -12,11 +12,15 @@ from config import ConfigError
 from orderflow_outbox.sqlite import prepare
 
 
-def connect(url: SecretStr) -> Engine:
+def connect(url: SecretStr, must_exist: bool = False) -> Engine:
     """Return an engine for `url`; SQLite's folder is made where it is missing, mode 0700.
 
+    Args:
+        url: SQLAlchemy's address of the database.
+        must_exist: whether a SQLite file that is not there is refused, or made.
+
     Raises:
-        ConfigError: the address cannot be read, or its driver is not installed.
+        ConfigError: the file is not there, the address cannot be read, or its driver is not installed.
     """
     try:
         parsed = make_url(url.get_secret_value())
@@ -29,11 +33,14 @@ def connect(url: SecretStr) -> Engine:
     if not sqlite:
         return engine
     if parsed.database and parsed.database != ":memory:":
-        _make_folder(Path(parsed.database).parent)
+        _look_after(Path(parsed.database), must_exist)
     return prepare(engine)
 
 
-def _make_folder(folder: Path) -> None:
+def _look_after(file: Path, must_exist: bool) -> None:
+    folder = file.parent
+    if must_exist and not file.exists():
+        raise ConfigError([f"there is no database {file}: make it with `python -m worker db upgrade`"])
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

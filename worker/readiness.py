@@ -18,7 +18,7 @@ def check_ready(configuration: Configuration) -> None:
     """
     for destination in configuration.destinations.values():
         destination.secret()
-    engine = connect(configuration.settings.database_url)
+    engine = connect(configuration.settings.database_url, must_exist=True)
     try:
         schema.check(engine)
     finally:

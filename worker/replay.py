@@ -21,11 +21,12 @@ class NotPossible(OutboxError):
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A replay; `created` is False when the message had been replayed before."""
+    """A replay and where it stands; `created` is False when the message had been replayed before."""
 
     origin: int
     replay: int
     created: bool
+    state: str
 
 
 def replay(store: Store, message_id: int, by: str, why: str) -> Replayed:
@@ -40,7 +41,8 @@ def replay(store: Store, message_id: int, by: str, why: str) -> Replayed:
         origin = _dead(transaction, message_id, "replayed")
         known = resolving.replay_of(transaction, message_id)
         if known is not None:
-            return Replayed(message_id, known, created=False)
+            row = message_row(transaction, known)
+            return Replayed(message_id, known, created=False, state="gone" if row is None else row["state"])
         if origin.resolution == Resolution.DISCARDED:
             raise NotPossible(f"message {message_id} was discarded: enqueue it anew")
         created = resolving.insert_replay(transaction, origin)
@@ -49,7 +51,7 @@ def replay(store: Store, message_id: int, by: str, why: str) -> Replayed:
         resolving.note_audit(
             transaction, verb="replay", by=by, why=why, message_id=message_id, detail={"replay": created}
         )
-        return Replayed(message_id, created, created=True)
+        return Replayed(message_id, created, created=True, state=State.PENDING)
 
 
 def discard(store: Store, message_id: int, by: str, why: str) -> None:

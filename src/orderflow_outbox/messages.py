@@ -50,6 +50,9 @@ SERVICE_HEADERS = frozenset(
 )
 """Headers the service sets itself, or that would change how the request is framed."""
 
+SERVICE_QUERY = frozenset({"channel", "organisation", "password", "user"})
+"""Query parameters that OrderFlow would take in place of the headers the service sets."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -212,6 +215,9 @@ def _version(value: object) -> int | None:
 
 def _query(operation: Operation, given: Mapping[str, str]) -> dict[str, str]:
     query = {**(operation.query or {}), **_texts("query", given)}
+    for name in SERVICE_QUERY & query.keys():
+        fix = "the service sends this itself; leave it out (channel and organisation are arguments)"
+        raise InvalidMessage(f"query[{name!r}]", "(hidden)", fix)
     for name in operation.required_query:
         if not query.get(name):
             raise InvalidMessage(f"query[{name!r}]", query.get(name), f"{operation.name} needs it; give it")
@@ -227,7 +233,8 @@ def _headers(given: Mapping[str, str]) -> dict[str, str]:
         if not HEADER_NAME.fullmatch(name):
             raise InvalidHeader("headers", name, "a header name is letters, digits and hyphens")
         if name.lower() in SERVICE_HEADERS:
-            raise InvalidHeader(field_name, value, "the service sets this header itself; leave it out")
+            # The value may be a credential: it is not repeated.
+            raise InvalidHeader(field_name, "(hidden)", "the service sets this header itself; leave it out")
         if not value.isascii():
             raise InvalidHeader(field_name, value, "use plain ASCII")
     if sum(len(name) + len(value) for name, value in headers.items()) > MAX_HEADERS_CHARACTERS:

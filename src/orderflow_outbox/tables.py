@@ -167,6 +167,7 @@ incident = Table(
     Column("alerted_occurrences", Integer, nullable=False),
     Column("alert_due_at", UtcDateTime),
     Column("alert_tries", Integer, nullable=False),
+    Column("alert_told", JSON),
     Column("alerts_sent", Integer, nullable=False),
     Column("last_alert_at", UtcDateTime),
     Column("last_alert_error", Text),

@@ -47,6 +47,8 @@ def main(arguments: list[str]) -> int:
         return _say("\n".join(error.problems), FAILED)
     except (OutboxError, RunFailed) as error:
         return _say(str(error), FAILED)
+    except OSError as error:  # such as a full disk under what is printed
+        return _say(f"{error.strerror or error}", FAILED)
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
         told = " ".join(str(cause).split())

@@ -47,8 +47,23 @@ ReasonOption = Annotated[str | None, typer.Option("--reason", help="Only of this
 SinceOption = Annotated[
     str | None, typer.Option("--since", help='Only from then on: "2h", "7d", or 2026-11-01T09:30.')
 ]
+
+
+def _given_name(value: str) -> str:
+    if not value.strip():
+        raise UsageProblem("--by is empty: say who does it; it is kept with the message")
+    return value.strip()
+
+
 By = Annotated[
-    str, typer.Option("--by", help="Who does it.", default_factory=_who, show_default="your login")
+    str,
+    typer.Option(
+        "--by",
+        help="Who does it.",
+        default_factory=_who,
+        show_default="your login",
+        callback=_given_name,
+    ),
 ]
 Why = Annotated[str, typer.Option("--why", help="Why; kept with the message.")]
 
@@ -77,8 +92,13 @@ def _since(value: str) -> datetime:
     try:
         span: timedelta = duration(value)
     except ValueError:
+        span = timedelta()
+    if span:
+        return datetime.now(UTC) - span
+    try:
         return moment_of("--since", value)
-    return datetime.now(UTC) - span
+    except UsageProblem:
+        raise UsageProblem(f'--since is {value!r}: write "2h", "7d" or 2026-11-01T09:30') from None
 
 
 def checked_why(why: str) -> str:
@@ -91,7 +111,7 @@ def checked_why(why: str) -> str:
 @contextmanager
 def opened_store() -> Iterator[Store]:
     """Open the store of the configured database, once its tables are of this release."""
-    engine = connect(load_settings().database_url)
+    engine = connect(load_settings().database_url, must_exist=True)
     try:
         schema.check(engine)
         yield Store(engine)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
-from worker.replay import discard, replay
+from orderflow_outbox import State
+from worker.replay import Replayed, discard, replay
 from worker.store import finding
-from worker.store.finding import Filter
+from worker.store.finding import Filter, Row
 from worker.store.transactions import Store
 
 from . import output
@@ -61,20 +63,19 @@ def list_command(
     if not letters:
         output.console.print("no open dead letter")
         return
-    shown = output.table("message", "died (UTC)", "operation", "key", "reason", "in doubt", "text")
     for row in letters[:limit]:
-        shown.add_row(
-            str(row["message_id"]),
-            output.moment(row["died_at"]),
-            output.plain(f"{row['operation']} to {row['destination']}"),
-            output.plain(row["key"]),
-            output.plain(row["reason"]),
-            "yes" if row["in_doubt"] else "",
-            output.plain(row["text"]),
-        )
-    output.console.print(shown)
+        output.console.print(_headline(row))
+        output.console.print(output.plain(f"    {row['text']}"))
     if more:
         output.console.print(f"… and more: raise --limit above {limit}")
+
+
+def _headline(row: Row) -> Text:
+    headline = Text(f"{row['message_id']}", style="bold")
+    headline.append(f"  {output.moment(row['died_at'])} UTC  ", style="dim")
+    headline.append_text(output.plain(f"{row['operation']} to {row['destination']}  {row['key'] or ''}  "))
+    headline.append(row["reason"], style="red")
+    return headline.append("  in doubt" if row["in_doubt"] else "", style="yellow")
 
 
 def replay_command(
@@ -95,12 +96,22 @@ def replay_command(
     with opened_store() as store:
         chosen = _chosen(store, wanted, every)
         done, refused = act_on_each(chosen, lambda message_id: replay(store, message_id, by, note))
-    links = [{"message": each.origin, "replay": each.replay, "created": each.created} for each in done]
-    if not json:
-        for each in done:
-            before = "" if each.created else " (it was replayed before)"
-            output.console.print(f"message {each.origin} is replayed as message {each.replay}{before}")
-    return report("replayed", links, refused, json)
+    links = [
+        {"message": each.origin, "replay": each.replay, "created": each.created, "state": each.state}
+        for each in done
+    ]
+    if json:
+        return report("replayed", links, refused, json)
+    for each in done:
+        output.console.print(f"message {each.origin} {_fate(each)}")
+    return report("replayed", [each for each in done if each.created], refused, json)
+
+
+def _fate(replayed: Replayed) -> str:
+    if replayed.created:
+        return f"is replayed as message {replayed.replay}"
+    hint = f": replay {replayed.replay}" if replayed.state == State.DEAD else ""
+    return f"was replayed before, as message {replayed.replay}, which is {replayed.state}{hint}"
 
 
 def discard_command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import asdict
 from typing import Annotated
 
@@ -26,6 +27,8 @@ def demo_command(
 ) -> int:
     """Show the main job: orders travel past faults, some die, an alert is sent, one is replayed."""
     console = Console(stderr=True, highlight=False) if json else output.console
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # ends as Ctrl-C does: everything is cleared away
     try:
         summary, alert = demo.run(orders, console)
     except (demo.DemoFailed, StageFailed) as error:

@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from sqlalchemy import RowMapping
+
+from worker.store.finding import Row
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -37,7 +38,7 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, default=_plain) + "\n")
 
 
-def as_json(row: RowMapping) -> dict[str, Any]:
+def as_json(row: Row) -> dict[str, Any]:
     """Return a database row as a mapping that JSON can show."""
     return {name: _value(value) for name, value in row.items()}
 

@@ -15,6 +15,8 @@ from orderflow_outbox.tables import attempt, audit, body, dead_letter, gate, inc
 from .claiming import is_due, is_pending
 from .transactions import Transaction
 
+Row = RowMapping
+
 
 @dataclass(frozen=True, slots=True)
 class Filter:

@@ -16,6 +16,15 @@ from .transactions import Transaction
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """Hooks that took an alert which others did not, how many occurrences it counted, and when."""
+
+    hooks: frozenset[str]
+    occurrences: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class DueAlert:
     """An incident leased for sending, as it stood at that moment."""
 
@@ -34,6 +43,8 @@ class DueAlert:
     in_doubt: int
     sample_message_id: int | None
     sample_key: str | None
+    told: Told | None
+    leased_at: datetime
 
 
 def lease_due_alert(transaction: Transaction, lease: timedelta) -> DueAlert | None:
@@ -64,7 +75,7 @@ def lease_due_alert(transaction: Transaction, lease: timedelta) -> DueAlert | No
     key = connection.execute(
         select(message.c.key).where(message.c.id == row.sample_message_id)
     ).scalar_one_or_none()
-    return _due_alert(row, letters, key)
+    return _due_alert(row, letters, key, now)
 
 
 def has_due_alert(transaction: Transaction) -> bool:
@@ -75,21 +86,25 @@ def has_due_alert(transaction: Transaction) -> bool:
     return found.first() is not None
 
 
-def record_alert_sent(transaction: Transaction, alert: DueAlert, alert_times: AlertTimes) -> bool:
-    """Write that the alert went out; False when its lease was taken over meanwhile.
+def record_alert_sent(
+    transaction: Transaction, alert: DueAlert, counted: int, alert_times: AlertTimes
+) -> bool:
+    """Write that every hook took the alert; False when its lease was taken over meanwhile.
 
-    What happened since the alert was leased is told by the next one.
+    Args:
+        counted: the occurrences every hook was told of; what happened since is told by the next one.
     """
     now = transaction.now
     occurrences = transaction.connection.execute(
         select(incident.c.occurrences).where(incident.c.id == alert.incident_id).with_for_update()
     ).scalar_one()
-    more = occurrences > alert.occurrences
+    more = occurrences > counted
     return _write(
         transaction,
         alert,
         {
-            "alerted_occurrences": alert.occurrences,
+            "alerted_occurrences": counted,
+            "alert_told": None,
             "alerts_sent": incident.c.alerts_sent + 1,
             "alert_tries": 0,
             "last_alert_at": now,
@@ -99,8 +114,10 @@ def record_alert_sent(transaction: Transaction, alert: DueAlert, alert_times: Al
     )
 
 
-def record_alert_failed(transaction: Transaction, alert: DueAlert, error: str, again: timedelta) -> bool:
-    """Write that the alert failed and is tried again after `again`."""
+def record_alert_failed(
+    transaction: Transaction, alert: DueAlert, error: str, again: timedelta, told: Told
+) -> bool:
+    """Write that hooks failed and are tried again after `again`; those `told` are left in peace."""
     return _write(
         transaction,
         alert,
@@ -108,6 +125,11 @@ def record_alert_failed(transaction: Transaction, alert: DueAlert, error: str, a
             "alert_tries": alert.tries + 1,
             "last_alert_error": error,
             "alert_due_at": transaction.now + again,
+            "alert_told": {
+                "hooks": sorted(told.hooks),
+                "occurrences": told.occurrences,
+                "at": told.at.isoformat(),
+            },
         },
     )
 
@@ -121,8 +143,10 @@ def _write(transaction: Transaction, alert: DueAlert, values: dict[str, Any]) ->
     return changed.rowcount == 1
 
 
-def _due_alert(row: Any, letters: Any, key: str | None) -> DueAlert:
+def _due_alert(row: Any, letters: Any, key: str | None, now: datetime) -> DueAlert:
+    told = row.alert_told
     return DueAlert(
+        leased_at=now,
         incident_id=row.id,
         token=row.lease_token + 1,
         tries=row.alert_tries,
@@ -138,4 +162,5 @@ def _due_alert(row: Any, letters: Any, key: str | None) -> DueAlert:
         in_doubt=letters[1] or 0,
         sample_message_id=row.sample_message_id,
         sample_key=key,
+        told=told and Told(frozenset(told["hooks"]), told["occurrences"], datetime.fromisoformat(told["at"])),
     )

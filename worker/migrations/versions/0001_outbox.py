@@ -81,6 +81,7 @@ def upgrade() -> None:
         sa.Column("alerted_occurrences", sa.Integer(), nullable=False),
         sa.Column("alert_due_at", UtcDateTime(), nullable=True),
         sa.Column("alert_tries", sa.Integer(), nullable=False),
+        sa.Column("alert_told", sa.JSON(), nullable=True),
         sa.Column("alerts_sent", sa.Integer(), nullable=False),
         sa.Column("last_alert_at", UtcDateTime(), nullable=True),
         sa.Column("last_alert_error", sa.Text(), nullable=True),
