@@ -149,9 +149,8 @@ def _run(command: list[str], body: bytes, timeout: timedelta) -> None:
     try:
         process.communicate(body, timeout.total_seconds())
     except subprocess.TimeoutExpired:
-        raise HookFailed(f"command {name} took longer than {timeout.total_seconds():g} s") from None
-    finally:
         kill_group(process)
+        raise HookFailed(f"command {name} took longer than {timeout.total_seconds():g} s") from None
     if process.returncode:
         raise HookFailed(f"command {name} ended with status {process.returncode}")
 
