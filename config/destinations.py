@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from orderflow_outbox import PREDEFINED
+from orderflow_outbox.messages import DESTINATION_NAME
 
 from .errors import SecretMissing
 from .retry_policy import RetryPolicy, merged
@@ -32,6 +33,12 @@ class OperationSettings(Strict):
     retry: RetryPolicy
 
 
+def _inheriting(base: dict[str, Any], own: Any) -> Any:
+    """Return an operation's table with what it inherits; a wrong one as it is, to be refused by name."""
+    retry = own.get("retry", {}) if isinstance(own, dict) else None
+    return {**own, "retry": merged(base, retry)} if isinstance(retry, dict) else own
+
+
 class Destination(Strict):
     """One table `destinations.NAME` of the destinations file."""
 
@@ -41,7 +48,7 @@ class Destination(Strict):
     password: SecretSource
     authentication: Authentication = Authentication.BASIC
     scope_in_query: bool = False
-    window: int = Field(default=8, ge=1, le=256)
+    window: int = Field(default=8, ge=1, le=256, strict=True)
     attempt_deadline: Duration = timedelta(seconds=30)
     retry: RetryPolicy
     operations: Mapping[str, OperationSettings] = Field(default_factory=dict)
@@ -52,10 +59,9 @@ class Destination(Strict):
         if not isinstance(value, dict):
             return value
         base = value.get("retry", {"retry_after": DEFAULT_RETRY_AFTER})
-        operations = {
-            name: {**own, "retry": merged(base, own.get("retry", {}))} if isinstance(own, dict) else own
-            for name, own in value.get("operations", {}).items()
-        }
+        operations = value.get("operations", {})
+        if isinstance(operations, dict) and isinstance(base, dict):
+            operations = {name: _inheriting(base, own) for name, own in operations.items()}
         return {**value, "retry": base, "operations": operations}
 
     @field_validator("url")
@@ -111,12 +117,6 @@ class DestinationsFile(Strict):
     @classmethod
     def _names_are_names(cls, value: Any) -> Any:
         for name in value if isinstance(value, dict) else ():
-            if (
-                not name
-                or len(name) > 64
-                or not all(c.isascii() and (c.isalnum() or c in "-_") for c in name)
-            ):
+            if not DESTINATION_NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is no name: use lower-case letters, digits, - and _")
-            if name != name.lower():
-                raise ValueError(f"{name!r} is no name: use lower-case letters")
         return value

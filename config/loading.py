@@ -79,7 +79,7 @@ def _settings(file: Path) -> Settings:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError.of(
             file, "the file", f"not readable ({error.strerror})", "name one that is"

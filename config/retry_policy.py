@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import accumulate
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -54,12 +55,17 @@ class RetryPolicy(Strict):
 
     @property
     def tries(self) -> int:
-        return len(self.waits) + 1
+        """How many tries are made before the schedule or the largest age ends them, jitter left aside."""
+        return len(self._waits_within_age()) + 1
 
     @property
     def last_try_after(self) -> timedelta:
         """How long after the first try the last one is made, jitter left aside."""
-        return sum(self.waits, timedelta())
+        return sum(self._waits_within_age(), timedelta())
+
+    def _waits_within_age(self) -> list[timedelta]:
+        moments = accumulate(self.waits)
+        return [wait for wait, moment in zip(self.waits, moments, strict=True) if moment < self.max_age]
 
 
 def merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

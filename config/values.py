@@ -68,23 +68,30 @@ class SecretSource(Strict):
 
     @model_validator(mode="after")
     def _names_one_place(self) -> SecretSource:
-        if (self.env is None) == (self.file is None):
+        if bool(self.env) == (self.file is not None):
             raise ValueError('name one place: { env = "NAME" } or { file = "/path" }')
         return self
 
     def read(self) -> SecretStr | None:
         """Return the secret, or None where the place is empty or not there."""
         if self.env is not None:
-            return SecretStr(os.environ[self.env]) if os.environ.get(self.env) else None
+            return _secret(os.environ.get(self.env, ""))
         assert self.file is not None  # noqa: S101 (one of the two is set)
         try:
-            text = self.file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
+            return _secret(self.file.read_text(encoding="utf-8").strip())
+        except (OSError, ValueError):
             return None
-        return SecretStr(text) if text else None
 
     def __str__(self) -> str:
         return f"environment variable {self.env}" if self.env else f"file {self.file}"
+
+
+def _secret(text: str) -> SecretStr | None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return None
+    return SecretStr(text) if text else None
 
 
 def web_address(url: str, plain_http: bool = False) -> str:
@@ -93,6 +100,8 @@ def web_address(url: str, plain_http: bool = False) -> str:
     Source: the interface requires https, since both its authentication schemes are inadequate
     without it. Plain http is for loopback addresses, or where `plain_http` accepts it.
     """
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("use plain ASCII without blanks")
     parts = urlsplit(url)
     if parts.scheme not in {"https", "http"} or not parts.hostname:
         raise ValueError("give an address such as https://orderflow.example.com/web")

@@ -482,3 +482,42 @@ def test_anything_else_is_no_duration(value: Any) -> None:
 )
 def test_a_duration_is_told_as_a_person_says_it(seconds: float, words: str) -> None:
     assert in_words(timedelta(seconds=seconds)) == words
+
+
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        ("operations = []", "destinations.main.operations"),
+        ('operations = "x"', "destinations.main.operations"),
+        ('operations = { order-cancel = { retry = "5s" } }', "operations.order-cancel.retry"),
+        ('operations = { order-cancel = { retry = ["5s"] } }', "operations.order-cancel.retry"),
+        ('retry = "5s"\noperations = { order-cancel = {} }', "destinations.main.retry"),
+        ("window = true", "destinations.main.window"),
+        ('window = "8"', "destinations.main.window"),
+    ],
+)
+def test_a_table_of_the_wrong_shape_is_refused_by_its_key(tmp_path: Path, lines: str, key: str) -> None:
+    head = '[destinations.main]\nurl = "https://h/web"\nuser = "shop"\n'
+    password = 'password = { env = "ORDERFLOW_MAIN_PASSWORD" }\n'
+    assert key in refusal(tmp_path, head + password + lines)
+
+
+@pytest.mark.parametrize("url", ["https://ex ample.com/", " https://h/", "https://h/\\t", "https://h/ü"])
+def test_an_address_with_blanks_or_beyond_ascii_is_refused(tmp_path: Path, url: str) -> None:
+    destinations = f'[destinations.main]\nurl = "{url}"\nuser = "shop"\n'
+    password = 'password = { env = "ORDERFLOW_MAIN_PASSWORD" }\n'
+    assert "destinations.main.url" in refusal(tmp_path, destinations + password)
+
+
+def test_a_password_that_no_header_can_carry_is_as_good_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORDERFLOW_MAIN_PASSWORD", "\udcff\udcfe")
+    assert "destinations.main.password" in refusal(tmp_path)
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    written(tmp_path)
+    file = tmp_path / "destinations.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert load(tmp_path / "outbox.toml").destinations

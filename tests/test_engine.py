@@ -167,6 +167,21 @@ def test_a_message_past_its_end_is_never_sent(tmp_path: Path) -> None:
             assert connection.execute(select(dead_letter.c.reason)).scalar_one() == "expired"
 
 
+def test_a_message_that_expires_while_it_waits_its_turn_is_not_sent(tmp_path: Path) -> None:
+    options = Options(faults=["slow:1.0:delay=0.4"])
+    with rig(tmp_path, options, window=1) as made:
+        made.order("SO-0")
+        made.order("SO-1", expires_at=datetime.now(UTC) + timedelta(seconds=0.7))
+        made.order("SO-2")
+        with made.engine.begin() as connection:
+            soon = datetime.now(UTC) + timedelta(seconds=0.35)
+            connection.execute(update(message).where(message.c.id == 2).values(expires_at=soon))
+        with engine_of(made):
+            eventually(lambda: made.states() == {"delivered", "dead"})
+        assert [row.state for row in made.rows()] == ["delivered", "dead", "delivered"]
+        assert {each.reference for each in made.simulator.ledger.accepted} == {"SO-0", "SO-2"}
+
+
 def test_a_message_of_an_unknown_operation_dies_and_takes_nobody_along(tmp_path: Path) -> None:
     with rig(tmp_path) as made:
         strange = made.order("SO-1")

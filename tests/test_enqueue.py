@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +11,11 @@ from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, create_autospec
 
 import pytest
-from sqlalchemy import Engine, Row, create_engine, func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Engine, Row, create_engine, func, select, update
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from orderflow_outbox import (
     PREDEFINED,
@@ -27,6 +29,8 @@ from orderflow_outbox import (
     Message,
     MissingScope,
     NewMessage,
+    NotASession,
+    NotTransactional,
     Operation,
     PayloadTooLarge,
     Scope,
@@ -114,14 +118,79 @@ def test_enqueue_does_not_commit_the_shops_own_work(engine: Engine) -> None:
 
 
 def test_a_database_that_is_neither_sqlite_nor_postgresql_is_refused() -> None:
-    class Foreign:
-        """A connection as far as the refusal looks at one: no such driver is installed here."""
-
-        class dialect:  # noqa: N801
-            name = "mysql"
-
+    connection = create_autospec(Connection, instance=True)  # no other driver is installed here
+    connection.dialect = Mock()
+    connection.dialect.name = "mysql"
     with pytest.raises(UnsupportedDatabase, match="mysql"):
-        enqueue(Foreign(), "order-import", order("SO-1"), channel="web")  # type: ignore[arg-type]
+        enqueue(connection, "order-import", order("SO-1"), channel="web")
+
+
+@pytest.mark.parametrize("given", [None, object(), {}, sessionmaker()])
+def test_what_is_no_session_is_told_so(given: object) -> None:
+    with pytest.raises(NotASession, match="run_sync"):
+        enqueue(given, "order-import", order("SO-1"), channel="web")  # type: ignore[arg-type]
+
+
+def test_a_scoped_session_is_a_session(engine: Engine) -> None:
+    session = scoped_session(sessionmaker(engine))
+    stored = enqueue(session, "order-import", order("SO-1"), channel="web")  # type: ignore[arg-type]
+    session.commit()
+    session.remove()
+    assert stored.created
+
+
+def test_an_unprepared_sqlite_engine_is_refused_since_its_rollback_may_keep_the_message(
+    tmp_path: Path, engine: Engine
+) -> None:
+    unprepared = create_engine(f"sqlite:///{tmp_path}/outbox.db")
+    with unprepared.connect() as connection, pytest.raises(NotTransactional, match=r"prepare\(engine\)"):
+        enqueue_many(connection, [NewMessage("order-import", order("SO-1"), channel="web")])
+    unprepared.dispose()
+
+
+def test_a_rolled_back_savepoint_or_batch_sends_nothing(engine: Engine) -> None:
+    new = [NewMessage("order-import", order("SO-1"), channel="web")]
+    with Session(engine) as session:
+        enqueue_many(session, new)
+        session.rollback()
+    with Session(engine) as session:
+        with session.begin_nested():
+            enqueue(session, "order-import", order("SO-2"), channel="web")
+        session.rollback()
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        enqueue_many(connection, new)
+        connection.rollback()
+    with engine.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(message)) == 0
+
+
+def test_an_error_survives_the_way_to_another_process(engine: Engine) -> None:
+    with engine.begin() as connection, pytest.raises(InvalidMessage) as refused:
+        enqueue(connection, "order-import", "<imports/>", channel="web")
+    for error in (refused.value, IdempotencyConflict("k", 7, ("payload",))):
+        copy = pickle.loads(pickle.dumps(error))  # noqa: S301 (our own)
+        assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16"])
+def test_utf_16_is_refused_whether_it_says_so_or_not(engine: Engine, encoding: str) -> None:
+    with engine.begin() as connection, pytest.raises(InvalidPayload):
+        enqueue(connection, "order-import", order("SO-1").encode(encoding), channel="web")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"headers": {"X-A": " padded "}},
+        {"headers": {"X-A": "1", "x-a": "2"}},
+        {"deliver_after": datetime.max.replace(tzinfo=timezone(timedelta(hours=-5)))},
+        {"payload": '<?xml version="1.1"?>' + order("SO-1")},
+    ],
+)
+def test_what_would_not_travel_as_given_is_refused(engine: Engine, wrong: dict[str, Any]) -> None:
+    arguments = {"payload": order("SO-1"), "channel": "web", **wrong}
+    with engine.begin() as connection, pytest.raises(InvalidMessage):
+        enqueue(connection, "order-import", **arguments)
 
 
 # What is stored

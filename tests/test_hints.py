@@ -261,3 +261,12 @@ def test_every_commit_of_a_crowd_is_counted_once(engine: Engine) -> None:
     assert sum(told(counters)) == 8
     assert counters.sent == wake.calls >= 1
     assert counters.failed == 0
+
+
+def test_two_who_asked_for_hints_both_get_them(engine: Engine) -> None:
+    one, other = Wake(), Wake()
+    hint_after_commit(engine, one)
+    hint_after_commit(engine, other)
+    shop(engine)
+    shop(engine)
+    assert (one.calls, other.calls) == (2, 2)

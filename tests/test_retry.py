@@ -305,3 +305,10 @@ def test_a_message_without_a_key_blocks_nobody(verdict: Verdict | None) -> None:
 def test_followers_wait_for_a_dead_letter_of_any_operation_known_or_not() -> None:
     assert when_dead("order-import") is WhenDead.WAIT
     assert when_dead("of-another-release") is WhenDead.WAIT
+
+
+def test_waits_past_the_largest_age_are_no_tries() -> None:
+    policy = RetryPolicy.model_validate({"retry_after": ["1h", "8d", "1h"], "max_age": "7d"})
+    assert (policy.tries, policy.last_try_after) == (2, timedelta(hours=1))
+    policy = RetryPolicy.model_validate({"retry_after": ["1h"], "max_age": "30m"})
+    assert (policy.tries, policy.last_try_after) == (1, timedelta())

@@ -62,7 +62,9 @@ class Attempter:
         operation = self._catalogue.get(claim.operation)
         if operation is None:
             return self.unsent(claim, _unknown(claim))
-        over = expiry(claim, claim.claimed_at, destination.retry_policy(claim.operation))
+        waited = max(0.0, time.monotonic() - (lease_ends - self._lease_seconds))
+        now = claim.claimed_at + timedelta(seconds=waited)
+        over = expiry(claim, now, destination.retry_policy(claim.operation))
         if over is not None:
             return self.unsent(claim, over)
         request = self._builders[claim.destination].build(claim, operation)

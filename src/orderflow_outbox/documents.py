@@ -69,8 +69,9 @@ class _Inspection:
         self.parser.EndElementHandler = self._end
 
     def run(self) -> None:
-        if self.document.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise InvalidPayload("payload", "UTF-16", "send UTF-8")
+        # expat would take UTF-16 too; its text in any byte order holds NUL, which XML in UTF-8 never does.
+        if self.document.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in self.document:
+            raise InvalidPayload("payload", self.document[:20], "send UTF-8, without a NUL")
         try:
             self.parser.Parse(self.document, True)
         except expat.ExpatError as error:
@@ -87,7 +88,9 @@ class _Inspection:
         line = lines[error.lineno - 1] if 0 < error.lineno <= len(lines) else self.document
         return line[max(0, error.offset - 20) : error.offset + 20].decode("utf-8", "replace")
 
-    def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
+    def _declaration(self, version: str, encoding: str | None, _standalone: int) -> None:
+        if version != "1.0":
+            raise InvalidPayload("payload", f"version {version}", "write XML 1.0")
         if encoding is not None and encoding.lower() not in {"utf-8", "utf8", "us-ascii"}:
             raise InvalidPayload("payload", f"encoding {encoding}", "send UTF-8 and say so, or say nothing")
 

@@ -12,13 +12,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session
 
 from .clock import database_now
-from .errors import IdempotencyConflict, InvalidMessage, UnsupportedDatabase
+from .errors import IdempotencyConflict, InvalidMessage, NotASession, NotTransactional, UnsupportedDatabase
 from .hints import mark_enqueued
 from .messages import CheckedMessage, Message, NewMessage, check
 from .operations import PREDEFINED, Catalogue
+from .sqlite import is_prepared
 from .states import State
 from .tables import body, message
 
@@ -89,7 +90,7 @@ def enqueue(
         version: number of the entity's state, where the shop keeps one; the higher is the later.
         query: query parameters.
         headers: further request headers, plain ASCII.
-        deliver_after: not before this moment (aware datetime).
+        deliver_after: not before this moment (aware datetime); the largest age counts all the same.
         expires_at: no longer wanted from this moment on (aware datetime).
         catalogue: the operations known; the predefined ones unless given.
 
@@ -99,7 +100,7 @@ def enqueue(
     Raises:
         InvalidMessage: refused, nothing written; names the field, the value and the fix.
         IdempotencyConflict: the key belongs to a message with other content.
-        UnsupportedDatabase: neither SQLite nor PostgreSQL.
+        NotTransactional: a rollback would not take the message back; on SQLite, `prepare` is missing.
     """
     new = NewMessage(
         operation=operation,
@@ -142,16 +143,31 @@ def enqueue_many(
 
 
 def _checked_at(place: int, new: NewMessage, catalogue: Catalogue) -> CheckedMessage:
+    if not isinstance(new, NewMessage):
+        raise InvalidMessage("", new, "give a NewMessage", place)
     try:
         return check(new, catalogue)
     except InvalidMessage as error:
         raise error.at(place) from None
 
 
-def _connection(session: Session | Connection) -> Connection:
+def _connection(session: object) -> Connection:
+    if isinstance(session, scoped_session):
+        session = session()
+    if not isinstance(session, Session | Connection):
+        raise NotASession(session)
     connection = session.connection() if isinstance(session, Session) else session
-    if connection.dialect.name not in _INSERT:
-        raise UnsupportedDatabase(connection.dialect.name)
+    dialect = connection.dialect.name
+    if dialect not in _INSERT:
+        raise UnsupportedDatabase(dialect)
+    # Python's sqlite3 by itself begins no transaction before a savepoint: releasing it would commit.
+    if dialect == "sqlite" and not is_prepared(connection):
+        raise NotTransactional(
+            "this SQLite engine begins its transactions too late for a rollback to be sure: call "
+            "orderflow_outbox.sqlite.prepare(engine) once, where the engine is made"
+        )
+    if dialect != "sqlite" and connection.get_isolation_level() == "AUTOCOMMIT":
+        raise NotTransactional("the connection is in AUTOCOMMIT: enqueue in a transaction of the shop's")
     return connection
 
 

@@ -9,6 +9,8 @@ OutboxError
 │   └── MissingScope
 ├── IdempotencyConflict       same idempotency key, other content   (.message_id, .differs)
 ├── InvalidOperation          an operation defined against the rules of operations
+├── NotASession               what was given is no SQLAlchemy Session or Connection
+├── NotTransactional          a rollback would not take the message back
 └── UnsupportedDatabase       neither SQLite nor PostgreSQL
 """
 
@@ -44,6 +46,9 @@ class InvalidMessage(OutboxError, ValueError):
         where = field if place is None else f"messages[{place}].{field}"
         super().__init__(f"{where} is {self.value}: {fix}")
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
+
     def at(self, place: int) -> InvalidMessage:
         """Return the same refusal naming the message's place in a list (from 0)."""
         copy = type(self).__new__(type(self))
@@ -51,6 +56,14 @@ class InvalidMessage(OutboxError, ValueError):
         copy.value = self.value
         copy.args = (f"messages[{place}].{self.field} is {self.value}: {self.fix}",)
         return copy
+
+
+def _restored(kind: type[Exception], args: tuple[object, ...], state: dict[str, object]) -> Exception:
+    """Make an error again as it was, for a process that got it from another."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class UnknownOperation(InvalidMessage):
@@ -90,9 +103,27 @@ class IdempotencyConflict(OutboxError):
             f"content ({', '.join(differs)} differ): send the same content again, or use a new key"
         )
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
+
 
 class InvalidOperation(OutboxError, ValueError):
     """An operation that contradicts the rules of operations."""
+
+
+class NotASession(OutboxError, TypeError):
+    """What was given in place of a Session or Connection."""
+
+    def __init__(self, found: object) -> None:
+        self.found = type(found).__name__
+        super().__init__(
+            f"session is of type {self.found}: give a SQLAlchemy Session or Connection; "
+            "with an AsyncSession, await session.run_sync(enqueue, …)"
+        )
+
+
+class NotTransactional(OutboxError):
+    """A connection whose transactions do not hold what they promise."""
 
 
 class UnsupportedDatabase(OutboxError):

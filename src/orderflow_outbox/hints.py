@@ -39,6 +39,7 @@ class Hints:
 
     def __init__(self, wake: Callable[[], object]) -> None:
         self._wake = wake
+        self._committed = f"{_COMMITTED}.{id(self)}"
         self._lock = threading.Lock()
         self._running = False
         self._last = float("-inf")
@@ -79,25 +80,26 @@ class Hints:
             setattr(self, counter, getattr(self, counter) + 1)
 
     def _on_commit(self, connection: Connection) -> None:
-        if connection.info.pop(_ENQUEUED, False):
-            connection.info[_COMMITTED] = True
+        if connection.info.get(_ENQUEUED, False):
+            connection.info[self._committed] = True
 
     def _on_rollback(self, connection: Connection) -> None:
         connection.info.pop(_ENQUEUED, None)
-        connection.info.pop(_COMMITTED, None)
+        connection.info.pop(self._committed, None)
 
     def _on_error(self, context: ExceptionContext) -> None:
         """Forget a commit that failed: its event came before it was carried out."""
         if context.connection is not None:
-            context.connection.info.pop(_COMMITTED, None)
+            context.connection.info.pop(self._committed, None)
 
     def _on_begin(self, connection: Connection) -> None:
-        if connection.info.pop(_COMMITTED, False):
+        connection.info.pop(_ENQUEUED, None)
+        if connection.info.pop(self._committed, False):
             self.hint()
 
     def _on_checkin(self, _dbapi_connection: Any, record: Any) -> None:
         record.info.pop(_ENQUEUED, None)
-        if record.info.pop(_COMMITTED, False):
+        if record.info.pop(self._committed, False):
             self.hint()
 
 

@@ -8,7 +8,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from .documents import payload_bytes
@@ -178,12 +178,21 @@ def _check_moments(new: NewMessage) -> None:
         moment = getattr(new, name)
         if moment is not None and (not isinstance(moment, datetime) or moment.tzinfo is None):
             raise InvalidMessage(name, moment, "give a datetime with a time zone")
+        _check_calendar(name, moment)
     if new.expires_at is None:
         return
     if new.expires_at <= datetime.now(new.expires_at.tzinfo):
         raise InvalidMessage("expires_at", new.expires_at.isoformat(), "give a moment still to come")
     if new.deliver_after is not None and new.expires_at <= new.deliver_after:
         raise InvalidMessage("expires_at", new.expires_at.isoformat(), "give a moment past deliver_after")
+
+
+def _check_calendar(name: str, moment: datetime | None) -> None:
+    try:
+        if moment is not None:
+            moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidMessage(name, moment, "give a moment that UTC has, too") from None
 
 
 def _reference(name: str, value: object) -> str | None:
@@ -219,7 +228,7 @@ def _query(operation: Operation, given: Mapping[str, str]) -> dict[str, str]:
         fix = "the service sends this itself; leave it out (channel and organisation are arguments)"
         raise InvalidMessage(f"query[{name!r}]", "(hidden)", fix)
     for name in operation.required_query:
-        if not query.get(name):
+        if not query.get(name, "").strip():
             raise InvalidMessage(f"query[{name!r}]", query.get(name), f"{operation.name} needs it; give it")
     if sum(len(name) + len(value) for name, value in query.items()) > MAX_QUERY_CHARACTERS:
         raise InvalidMessage("query", query, f"keep it within {MAX_QUERY_CHARACTERS} characters")
@@ -235,8 +244,10 @@ def _headers(given: Mapping[str, str]) -> dict[str, str]:
         if name.lower() in SERVICE_HEADERS:
             # The value may be a credential: it is not repeated.
             raise InvalidHeader(field_name, "(hidden)", "the service sets this header itself; leave it out")
-        if not value.isascii():
-            raise InvalidHeader(field_name, value, "use plain ASCII")
+        if not value.isascii() or value.strip() != value:
+            raise InvalidHeader(field_name, value, "use plain ASCII without outer blanks")
+    if len({name.lower() for name in headers}) < len(headers):
+        raise InvalidHeader("headers", sorted(headers), "give each once; capitals make no difference")
     if sum(len(name) + len(value) for name, value in headers.items()) > MAX_HEADERS_CHARACTERS:
         raise InvalidHeader("headers", headers, f"keep them within {MAX_HEADERS_CHARACTERS} characters")
     return headers

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine, event
 
 BUSY_TIMEOUT_SECONDS = 10
 READS_ONLY = "outbox_reads_only"
+_PREPARED = "orderflow_outbox.prepared"
 
 
 def prepare(engine: Engine) -> Engine:
@@ -23,7 +24,13 @@ def prepare(engine: Engine) -> Engine:
     return engine
 
 
-def _settings(connection: Any, _record: Any) -> None:
+def is_prepared(connection: Connection) -> bool:
+    """Tell whether `prepare` has had the making of this connection."""
+    return bool(connection.info.get(_PREPARED, False))
+
+
+def _settings(connection: Any, record: Any) -> None:
+    record.info[_PREPARED] = True
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}")

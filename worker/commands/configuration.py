@@ -60,13 +60,13 @@ def _patience(configuration: Configuration) -> list[dict[str, Any]]:
         own = sorted(destination.operations)
         for operation in [*own, f"the other {len(PREDEFINED) - len(own)}"]:
             policy = destination.retry_policy(operation)
-            last = min(policy.last_try_after, policy.max_age)
+            last = policy.last_try_after
             rows.append(
                 {
                     "destination": name,
                     "operation": operation,
                     "tries": policy.tries,
-                    "last_try_after": in_words(last) if policy.waits else "at once",
+                    "last_try_after": in_words(last) if last else "at once",
                     "called_after": in_words(last + grouping),
                     "called_after_seconds": (last + grouping).total_seconds(),
                 }
