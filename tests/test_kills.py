@@ -133,8 +133,8 @@ def test_the_children_of_a_killed_worker_stop_by_themselves(tmp_path: Path) -> N
     with rig(tmp_path) as made, made.worker(children=2) as worker:
         made.order("SO-0")
         eventually(lambda: made.states() == {"delivered"})
+        eventually(lambda: len(worker.children()) == 2)
         children = worker.children()
-        assert len(children) == 2
         worker.process.kill()
         worker.process.wait()
         eventually(lambda: not any(Path(f"/proc/{child}/cmdline").exists() for child in children), 15)
