@@ -28,7 +28,7 @@ class StopLine:
 
     def on_stop(self, act: Callable[[], None]) -> None:
         """In a child: call `act`, in a thread of its own, once the main process stops or is gone."""
-        if os.getpid() != self._main:
+        if os.getpid() != self._main and self._writing >= 0:
             os.close(self._writing)
             self._writing = -1
 
