@@ -1,4 +1,4 @@
-"""What tests share: a real database with the tables in it, documents of OrderFlow's shape, and patience."""
+"""What tests share: a real database with the tables in it, on both kinds of server, and patience."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
+from tests.databases import Databases
+from tests.postgres import Postgres
+from tests.rig import Place
 from worker import schema
 from worker.database import connect
 from worker.store.transactions import Store
@@ -25,10 +28,39 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setenv("ORDERFLOW_MAIN_PASSWORD", "demo")
 
 
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    """The databases of one PostgreSQL, started when the first test asks for it."""
+    with Postgres.running() as server:
+        yield Databases(server)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """The address of a database of this test's own, on either kind of server."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/outbox.db"
+        return
+    databases: Databases = request.getfixturevalue("databases")
+    name = databases.take()
+    url = databases.server.url(name)
+    monkeypatch.setenv("OUTBOX_DATABASE_URL", url)
+    yield url
+    databases.give_back(name)
+
+
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
+def place(tmp_path: Path, database_url: str) -> Place:
+    """A folder and a database for a rig, on either kind of server."""
+    return Place(tmp_path, database_url)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
     """A database with the outbox tables, as a shop would open it."""
-    engine = connect(SecretStr(f"sqlite:///{tmp_path}/outbox.db"))
+    engine = connect(SecretStr(database_url))
     schema.upgrade(engine)
     yield engine
     engine.dispose()

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,13 +40,21 @@ def eventually(look: Callable[[], T], seconds: float = PATIENCE_SECONDS, what: s
     return found
 
 
-class Rig:
-    """A folder with a database and a configuration, and a simulator that its destination points at."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a rig is set up: a folder, and a database on either kind of server."""
 
-    def __init__(self, folder: Path, simulator: Simulator, **settings: Any) -> None:
-        self.folder = folder
+    folder: Path
+    database_url: str
+
+
+class Rig:
+    """A folder with a configuration, a database, and a simulator that its destination points at."""
+
+    def __init__(self, place: Place, simulator: Simulator, **settings: Any) -> None:
+        self.folder = place.folder
         self.simulator = simulator
-        self.database_url = f"sqlite:///{folder}/outbox.db"
+        self.database_url = place.database_url
         self.engine: Engine = connect(SecretStr(self.database_url))
         schema.upgrade(self.engine)
         self.file = self._configure(settings)
@@ -175,10 +184,10 @@ class WorkerProcess:
 
 
 @contextmanager
-def rig(folder: Path, options: Options | None = None, **settings: Any) -> Iterator[Rig]:
-    """A rig in `folder`, with its simulator running."""
+def rig(place: Place, options: Options | None = None, **settings: Any) -> Iterator[Rig]:
+    """A rig at `place`, with its simulator running."""
     with Simulator.running(options) as simulator:
-        made = Rig(folder, simulator, **settings)
+        made = Rig(place, simulator, **settings)
         try:
             yield made
         finally:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
@@ -21,7 +20,7 @@ from simulator import Options
 from tasks.app import make_app
 from tasks.waking import send_hint
 from tests.documents import order
-from tests.rig import Rig, eventually, rig
+from tests.rig import Place, Rig, eventually, rig
 from worker.attempting import Attempter
 from worker.broker import EmbeddedBroker
 from worker.engine_thread import EngineThread
@@ -45,9 +44,9 @@ def engine_of(made: Rig) -> Iterator[EngineThread]:
         assert thread.stop(20)
 
 
-def test_a_delivered_message_reached_the_receiver_as_it_was_given(tmp_path: Path) -> None:
+def test_a_delivered_message_reached_the_receiver_as_it_was_given(place: Place) -> None:
     options = Options(channels=("web",), user="shop", password="demo")
-    with rig(tmp_path, options) as made:
+    with rig(place, options) as made:
         document = '<?xml version="1.0" encoding="UTF-8"?>\n' + order("SO-Ü")
         with made.engine.begin() as connection:
             stored = enqueue(connection, "order-import", document, channel="web", idempotency_key="k-1")
@@ -63,8 +62,8 @@ def test_a_delivered_message_reached_the_receiver_as_it_was_given(tmp_path: Path
         assert row.request_headers["Authorization"] == "********"
 
 
-def test_an_exhausted_message_dies_with_a_letter_and_an_incident(tmp_path: Path) -> None:
-    with rig(tmp_path, Options(faults=["500"]), retry_after=["50ms", "50ms"]) as made:
+def test_an_exhausted_message_dies_with_a_letter_and_an_incident(place: Place) -> None:
+    with rig(place, Options(faults=["500"]), retry_after=["50ms", "50ms"]) as made:
         stored = made.order("SO-1")
         with engine_of(made):
             eventually(lambda: made.states() == {"dead"})
@@ -79,9 +78,9 @@ def test_an_exhausted_message_dies_with_a_letter_and_an_incident(tmp_path: Path)
 
 
 def test_a_message_processed_without_an_answer_is_in_doubt_until_its_duplicate_settles_it(
-    tmp_path: Path,
+    place: Place,
 ) -> None:
-    with rig(tmp_path, Options(faults=["silent:times=2"])) as made:
+    with rig(place, Options(faults=["silent:times=2"])) as made:
         stored = made.order("SO-1")
         with engine_of(made):
             eventually(lambda: made.states() == {"delivered"})
@@ -93,8 +92,8 @@ def test_a_message_processed_without_an_answer_is_in_doubt_until_its_duplicate_s
         assert len({each.sha256 for each in made.simulator.ledger.requests}) == 1
 
 
-def test_a_message_that_dies_after_a_lost_answer_says_that_it_is_in_doubt(tmp_path: Path) -> None:
-    with rig(tmp_path, Options(faults=["silent"]), retry_after=["50ms"]) as made:
+def test_a_message_that_dies_after_a_lost_answer_says_that_it_is_in_doubt(place: Place) -> None:
+    with rig(place, Options(faults=["silent"]), retry_after=["50ms"]) as made:
         made.order("SO-1")
         with engine_of(made):
             eventually(lambda: made.states() == {"dead"})
@@ -102,8 +101,8 @@ def test_a_message_that_dies_after_a_lost_answer_says_that_it_is_in_doubt(tmp_pa
             assert connection.execute(select(dead_letter.c.in_doubt)).scalar_one()
 
 
-def test_a_connection_refused_leaves_no_doubt(tmp_path: Path) -> None:
-    with rig(tmp_path, retry_after=["50ms"]) as made:
+def test_a_connection_refused_leaves_no_doubt(place: Place) -> None:
+    with rig(place, retry_after=["50ms"]) as made:
         made.simulator.stop()
         stored = made.order("SO-1")
         with engine_of(made):
@@ -113,8 +112,8 @@ def test_a_connection_refused_leaves_no_doubt(tmp_path: Path) -> None:
         assert not any(each.in_doubt for each in attempts)
 
 
-def test_a_later_message_of_a_key_never_overtakes_an_earlier_one(tmp_path: Path) -> None:
-    with rig(tmp_path, Options(faults=["500:operation=order-import,reference=SO-1,times=2"])) as made:
+def test_a_later_message_of_a_key_never_overtakes_an_earlier_one(place: Place) -> None:
+    with rig(place, Options(faults=["500:operation=order-import,reference=SO-1,times=2"])) as made:
         made.order("SO-1", key="order:SO-1")
         with made.engine.begin() as connection:
             enqueue(
@@ -133,8 +132,8 @@ def test_a_later_message_of_a_key_never_overtakes_an_earlier_one(tmp_path: Path)
         assert first["SO-2"] < first["SO-1"], "another key does not wait"
 
 
-def test_a_wrong_password_holds_the_destination_and_spends_no_try(tmp_path: Path) -> None:
-    with rig(tmp_path, Options(password="changed"), window=1) as made:
+def test_a_wrong_password_holds_the_destination_and_spends_no_try(place: Place) -> None:
+    with rig(place, Options(password="changed"), window=1) as made:
         for n in range(5):
             made.order(f"SO-{n}")
 
@@ -155,8 +154,8 @@ def test_a_wrong_password_holds_the_destination_and_spends_no_try(tmp_path: Path
             eventually(lambda: len(made.simulator.ledger.requests) > seen)
 
 
-def test_a_message_past_its_end_is_never_sent(tmp_path: Path) -> None:
-    with rig(tmp_path) as made:
+def test_a_message_past_its_end_is_never_sent(place: Place) -> None:
+    with rig(place) as made:
         made.order("SO-1", expires_at=datetime.now(UTC) + timedelta(days=1))
         with made.engine.begin() as connection:
             connection.execute(update(message).values(expires_at=datetime.now(UTC) - timedelta(seconds=1)))
@@ -167,9 +166,9 @@ def test_a_message_past_its_end_is_never_sent(tmp_path: Path) -> None:
             assert connection.execute(select(dead_letter.c.reason)).scalar_one() == "expired"
 
 
-def test_a_message_that_expires_while_it_waits_its_turn_is_not_sent(tmp_path: Path) -> None:
+def test_a_message_that_expires_while_it_waits_its_turn_is_not_sent(place: Place) -> None:
     options = Options(faults=["slow:1.0:delay=0.4"])
-    with rig(tmp_path, options, window=1) as made:
+    with rig(place, options, window=1) as made:
         made.order("SO-0")
         made.order("SO-1", expires_at=datetime.now(UTC) + timedelta(seconds=0.7))
         made.order("SO-2")
@@ -182,8 +181,8 @@ def test_a_message_that_expires_while_it_waits_its_turn_is_not_sent(tmp_path: Pa
         assert {each.reference for each in made.simulator.ledger.accepted} == {"SO-0", "SO-2"}
 
 
-def test_a_message_of_an_unknown_operation_dies_and_takes_nobody_along(tmp_path: Path) -> None:
-    with rig(tmp_path) as made:
+def test_a_message_of_an_unknown_operation_dies_and_takes_nobody_along(place: Place) -> None:
+    with rig(place) as made:
         strange = made.order("SO-1")
         with made.engine.begin() as connection:
             connection.execute(update(message).values(operation="order-teleport"))
@@ -196,8 +195,8 @@ def test_a_message_of_an_unknown_operation_dies_and_takes_nobody_along(tmp_path:
         assert (letter.message_id, letter.reason) == (strange.id, "unknown_operation")
 
 
-def test_no_request_begins_that_could_outlive_its_lease(tmp_path: Path) -> None:
-    with rig(tmp_path) as made:
+def test_no_request_begins_that_could_outlive_its_lease(place: Place) -> None:
+    with rig(place) as made:
         made.order("SO-1")
         configuration = config.load(made.file)
         lease = configuration.settings.engine.lease
@@ -216,20 +215,20 @@ def test_no_request_begins_that_could_outlive_its_lease(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("window", [1, 3])
-def test_requests_in_progress_stay_within_the_window(tmp_path: Path, window: int) -> None:
-    with rig(tmp_path, Options(faults=["slow:1.0:delay=0.05"]), window=window) as made:
+def test_requests_in_progress_stay_within_the_window(place: Place, window: int) -> None:
+    with rig(place, Options(faults=["slow:1.0:delay=0.05"]), window=window) as made:
         made.orders(12)
         with engine_of(made):
             eventually(lambda: made.states() == {"delivered"})
         assert made.simulator.ledger.summary()["most_in_progress"] == window
 
 
-def test_a_hanging_alert_hook_delays_no_delivery(tmp_path: Path) -> None:
-    started = tmp_path / "hook-started"
+def test_a_hanging_alert_hook_delays_no_delivery(place: Place) -> None:
+    started = place.folder / "hook-started"
     hang = f"import pathlib, time; pathlib.Path({str(started)!r}).touch(); time.sleep(4)"
     hooks = "[{ command = [" + ", ".join(f'"""{part}"""' for part in (sys.executable, "-c", hang)) + "] }]"
     faults = ["500:reference=SO-BAD"]
-    with rig(tmp_path, Options(faults=faults), retry_after=["50ms"], hooks=hooks) as made:
+    with rig(place, Options(faults=faults), retry_after=["50ms"], hooks=hooks) as made:
         made.order("SO-BAD")
         with engine_of(made):
             eventually(started.exists)
@@ -239,8 +238,8 @@ def test_a_hanging_alert_hook_delays_no_delivery(tmp_path: Path) -> None:
             assert time.monotonic() - begun < 3, "delivered while the hook hangs"
 
 
-def test_a_hint_wakes_a_sleeping_engine(tmp_path: Path) -> None:
-    with rig(tmp_path) as made, engine_of(made) as thread:
+def test_a_hint_wakes_a_sleeping_engine(place: Place) -> None:
+    with rig(place) as made, engine_of(made) as thread:
         begun = time.monotonic()
         for n in range(10):
             made.order(f"SO-{n}")
@@ -249,8 +248,8 @@ def test_a_hint_wakes_a_sleeping_engine(tmp_path: Path) -> None:
         assert time.monotonic() - begun < 5, "ten sleeps of a second each would take ten"
 
 
-def test_a_commit_in_the_shop_wakes_a_worker_by_way_of_the_broker(tmp_path: Path) -> None:
-    with rig(tmp_path) as made, EmbeddedBroker(tmp_path / "state"), made.worker() as worker:
+def test_a_commit_in_the_shop_wakes_a_worker_by_way_of_the_broker(place: Place) -> None:
+    with rig(place) as made, EmbeddedBroker(place.folder / "state"), made.worker() as worker:
         app = make_app(config.load_settings(made.file))
         hints = hint_after_commit(made.engine, lambda: send_hint(app))
         eventually(lambda: worker.said(" ready."))
@@ -263,8 +262,8 @@ def test_a_commit_in_the_shop_wakes_a_worker_by_way_of_the_broker(tmp_path: Path
         assert hints.sent > 0
 
 
-def test_a_frozen_broker_holds_a_shop_for_less_than_a_second(tmp_path: Path) -> None:
-    with rig(tmp_path) as made, EmbeddedBroker(tmp_path / "state") as broker:
+def test_a_frozen_broker_holds_a_shop_for_less_than_a_second(place: Place) -> None:
+    with rig(place) as made, EmbeddedBroker(place.folder / "state") as broker:
         app = make_app(config.load_settings(made.file))
         hints = hint_after_commit(made.engine, lambda: send_hint(app))
         made.order("SO-0")
@@ -279,8 +278,8 @@ def test_a_frozen_broker_holds_a_shop_for_less_than_a_second(tmp_path: Path) -> 
         assert len(made.rows()) == 4
 
 
-def test_a_broker_that_is_down_holds_a_shop_for_less_than_a_second(tmp_path: Path) -> None:
-    with rig(tmp_path) as made:
+def test_a_broker_that_is_down_holds_a_shop_for_less_than_a_second(place: Place) -> None:
+    with rig(place) as made:
         app = make_app(config.load_settings(made.file))
         hints = hint_after_commit(made.engine, lambda: send_hint(app))
         begun = time.monotonic()

@@ -45,6 +45,7 @@ from orderflow_outbox.documents import MAX_DEPTH, MAX_PAYLOAD_BYTES
 from orderflow_outbox.messages import MAX_REFERENCE_CHARACTERS
 from orderflow_outbox.sqlite import prepare
 from orderflow_outbox.tables import body, message
+from tests.databases import on_postgresql, on_sqlite
 from tests.documents import order
 
 SOON = datetime(2030, 1, 1, 12, 0, tzinfo=UTC)
@@ -82,8 +83,8 @@ def test_a_committed_connection_stores_the_message(engine: Engine) -> None:
     assert [row.id for row in rows(engine)] == [stored.id]
 
 
-def test_nothing_is_visible_to_others_before_the_commit(engine: Engine, tmp_path: Path) -> None:
-    reader = create_engine(f"sqlite:///{tmp_path}/outbox.db")
+def test_nothing_is_visible_to_others_before_the_commit(engine: Engine) -> None:
+    reader = create_engine(engine.url)
     with engine.begin() as connection:
         enqueue(connection, "order-import", order("SO-1"), channel="web")
         assert counts(reader) == (0, 0)
@@ -139,6 +140,7 @@ def test_a_scoped_session_is_a_session(engine: Engine) -> None:
     assert stored.created
 
 
+@on_sqlite
 def test_an_unprepared_sqlite_engine_is_refused_since_its_rollback_may_keep_the_message(
     tmp_path: Path, engine: Engine
 ) -> None:
@@ -157,11 +159,23 @@ def test_a_rolled_back_savepoint_or_batch_sends_nothing(engine: Engine) -> None:
         with session.begin_nested():
             enqueue(session, "order-import", order("SO-2"), channel="web")
         session.rollback()
+    assert counts(engine) == (0, 0)
+
+
+@on_sqlite
+def test_autocommit_changes_nothing_on_a_prepared_sqlite(engine: Engine) -> None:
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-        enqueue_many(connection, new)
+        enqueue_many(connection, [NewMessage("order-import", order("SO-1"), channel="web")])
         connection.rollback()
-    with engine.connect() as connection:
-        assert connection.scalar(select(func.count()).select_from(message)) == 0
+    assert counts(engine) == (0, 0)
+
+
+@on_postgresql
+def test_a_connection_that_commits_by_itself_is_refused(engine: Engine) -> None:
+    autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with autocommit.connect() as connection, pytest.raises(NotTransactional, match="AUTOCOMMIT"):
+        enqueue(connection, "order-import", order("SO-1"), channel="web")
+    assert counts(engine) == (0, 0)
 
 
 def test_an_error_survives_the_way_to_another_process(engine: Engine) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from simulator import Options
-from tests.rig import PROJECT, Rig, eventually, rig
+from tests.databases import on_sqlite
+from tests.rig import PROJECT, Place, Rig, eventually, rig
 
 
 def free_port() -> int:
@@ -67,10 +68,10 @@ def processes_of(made: Rig) -> list[str]:
     return found
 
 
-def test_every_message_is_a_row_in_flower_and_term_stops_everything(tmp_path: Path) -> None:
+def test_every_message_is_a_row_in_flower_and_term_stops_everything(place: Place) -> None:
     port = free_port()
     options = Options(faults=["500:operation=order-import,reference=SO-BAD", "500:reference=SO-ONCE,times=1"])
-    with rig(tmp_path, options, flower_port=port, retry_after=["100ms"]) as made, up(made) as service:
+    with rig(place, options, flower_port=port, retry_after=["100ms"]) as made, up(made) as service:
         base = f"http://127.0.0.1:{port}"
         file = made.folder / "state" / "flower-password"
         password = eventually(lambda: file.exists() and file.read_text().strip())
@@ -119,12 +120,12 @@ def test_every_message_is_a_row_in_flower_and_term_stops_everything(tmp_path: Pa
         assert processes_of(made) == []
 
 
-def test_flower_started_by_hand_from_another_folder_asks_for_a_password(tmp_path: Path) -> None:
+def test_flower_started_by_hand_from_another_folder_asks_for_a_password(place: Place) -> None:
     port = free_port()
-    with rig(tmp_path, flower_port=port) as made:
+    with rig(place, flower_port=port) as made:
         flower = subprocess.Popen(
             [sys.executable, "-m", "celery", "-A", "tasks", "flower"],
-            cwd=tmp_path,
+            cwd=place.folder,
             env={**made.environment, "PYTHONPATH": str(PROJECT)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -138,10 +139,11 @@ def test_flower_started_by_hand_from_another_folder_asks_for_a_password(tmp_path
             flower.wait(10)
 
 
-def test_up_says_in_one_line_what_keeps_it_from_starting(tmp_path: Path) -> None:
-    with rig(tmp_path) as made:
+@on_sqlite
+def test_up_says_in_one_line_what_keeps_it_from_starting(place: Place) -> None:
+    with rig(place) as made:
         made.engine.dispose()
-        (tmp_path / "outbox.db").unlink()
+        (place.folder / "outbox.db").unlink()
         done = subprocess.run(
             [sys.executable, "-m", "worker", "up"],
             cwd=PROJECT,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, func, select
+from sqlalchemy import Connection, Engine, create_engine, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -98,9 +97,9 @@ def test_many_messages_of_one_commit_are_followed_by_one_hint(engine: Engine) ->
     assert wake.calls == 1
 
 
-def test_the_message_is_there_for_others_when_the_hint_is_given(engine: Engine, tmp_path: Path) -> None:
+def test_the_message_is_there_for_others_when_the_hint_is_given(engine: Engine) -> None:
     seen: list[int | None] = []
-    reader = create_engine(f"sqlite:///{tmp_path}/outbox.db")
+    reader = create_engine(engine.url)
 
     def wake() -> None:
         with reader.connect() as connection:
@@ -135,13 +134,22 @@ def test_a_rolled_back_order_gives_no_hint_to_the_next_transaction_of_its_connec
     assert wake.calls == 0
 
 
+def fail_at_commit(connection: Connection) -> None:
+    """Break a rule that the database looks at only when the transaction ends."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+        connection.exec_driver_sql("INSERT INTO outbox_term VALUES ('name', 'value', 4711)")
+    else:
+        connection.exec_driver_sql("CREATE TEMP TABLE strict (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+        connection.exec_driver_sql("INSERT INTO strict VALUES (1), (1)")
+
+
 def test_a_commit_that_fails_gives_no_hint(engine: Engine) -> None:
     wake = Wake()
     hint_after_commit(engine, wake)
     with pytest.raises(IntegrityError), engine.begin() as connection:  # noqa: PT012 (the end raises)
         enqueue(connection, "order-import", order("SO-1"), channel="web")
-        connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
-        connection.exec_driver_sql("INSERT INTO outbox_term VALUES ('name', 'value', 4711)")
+        fail_at_commit(connection)
     assert wake.calls == 0
     shop(engine, "SO-2")
     assert wake.calls == 1

@@ -6,7 +6,7 @@ import signal
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from tests.rig import Rig, eventually, rig
+from tests.rig import Place, Rig, eventually, rig
 from worker.broker import EmbeddedBroker
 
 SLOW = "slow:1.0:delay=0.2"
@@ -35,8 +35,8 @@ def assert_repeats_are_the_same(made: Rig) -> None:
         assert len(made.attempts(row.id)) == row.attempts
 
 
-def test_a_worker_killed_while_sending_loses_nothing(tmp_path: Path) -> None:
-    with rig(tmp_path) as made:
+def test_a_worker_killed_while_sending_loses_nothing(place: Place) -> None:
+    with rig(place) as made:
         made.simulator.set_faults([SLOW])
         made.orders(40)
         with made.worker(children=2) as doomed:
@@ -56,8 +56,8 @@ def test_a_worker_killed_while_sending_loses_nothing(tmp_path: Path) -> None:
         assert all(row.tries == 0 for row in rescued), "a rescue spends no try"
 
 
-def test_a_worker_stopped_past_its_lease_can_write_nothing_when_it_goes_on(tmp_path: Path) -> None:
-    with rig(tmp_path) as made:
+def test_a_worker_stopped_past_its_lease_can_write_nothing_when_it_goes_on(place: Place) -> None:
+    with rig(place) as made:
         made.simulator.set_faults([SLOW])
         made.orders(4)
         with made.worker() as sleeper:
@@ -77,16 +77,16 @@ def test_a_worker_stopped_past_its_lease_can_write_nothing_when_it_goes_on(tmp_p
         assert all(row.lease_token > held[row.id] for row in made.rows() if row.id in held)
 
 
-def test_messages_are_delivered_when_every_hint_is_lost(tmp_path: Path) -> None:
-    with rig(tmp_path) as made, EmbeddedBroker(tmp_path / "state"), made.worker(children=2) as worker:
+def test_messages_are_delivered_when_every_hint_is_lost(place: Place) -> None:
+    with rig(place) as made, EmbeddedBroker(place.folder / "state"), made.worker(children=2) as worker:
         eventually(lambda: worker.said(" ready."))
         made.orders(20)
         eventually(lambda: made.states() == {"delivered"})
         assert_nothing_lost(made, 20)
 
 
-def test_messages_are_delivered_with_the_broker_gone_for_the_whole_run(tmp_path: Path) -> None:
-    with rig(tmp_path, broker_url=f"redis+socket://{tmp_path}/nobody.sock") as made:
+def test_messages_are_delivered_with_the_broker_gone_for_the_whole_run(place: Place) -> None:
+    with rig(place, broker_url=f"redis+socket://{place.folder}/nobody.sock") as made:
         made.orders(20)
         with made.worker(children=2) as worker:
             eventually(lambda: made.states() == {"delivered"})
@@ -96,8 +96,8 @@ def test_messages_are_delivered_with_the_broker_gone_for_the_whole_run(tmp_path:
         assert_nothing_lost(made, 21)
 
 
-def test_a_stopped_worker_leaves_no_lease_and_no_duplicate_behind(tmp_path: Path) -> None:
-    with rig(tmp_path) as made:
+def test_a_stopped_worker_leaves_no_lease_and_no_duplicate_behind(place: Place) -> None:
+    with rig(place) as made:
         made.simulator.set_faults([SLOW])
         made.orders(60)
         with made.worker(children=2) as first:
@@ -111,8 +111,8 @@ def test_a_stopped_worker_leaves_no_lease_and_no_duplicate_behind(tmp_path: Path
         assert len(made.simulator.ledger.requests) == 60
 
 
-def test_a_worker_stops_although_its_broker_is_frozen(tmp_path: Path) -> None:
-    with rig(tmp_path) as made, EmbeddedBroker(tmp_path / "state") as broker, made.worker() as worker:
+def test_a_worker_stops_although_its_broker_is_frozen(place: Place) -> None:
+    with rig(place) as made, EmbeddedBroker(place.folder / "state") as broker, made.worker() as worker:
         eventually(lambda: worker.said(" ready."))
         assert broker._process is not None
         broker._process.send_signal(signal.SIGSTOP)
@@ -129,8 +129,8 @@ def test_a_worker_stops_although_its_broker_is_frozen(tmp_path: Path) -> None:
         assert all(row.lease_until is None for row in made.rows())
 
 
-def test_the_children_of_a_killed_worker_stop_by_themselves(tmp_path: Path) -> None:
-    with rig(tmp_path) as made, made.worker(children=2) as worker:
+def test_the_children_of_a_killed_worker_stop_by_themselves(place: Place) -> None:
+    with rig(place) as made, made.worker(children=2) as worker:
         made.order("SO-0")
         eventually(lambda: made.states() == {"delivered"})
         eventually(lambda: len(worker.children()) == 2)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from orderflow_outbox import PREDEFINED, WhenDead
 from orderflow_outbox.tables import attempt, dead_letter, gate, incident, message
+from tests.databases import on_sqlite
 from tests.steps import (
     ALERT_TIMES,
     DELIVERED,
@@ -227,6 +230,31 @@ def test_a_result_recorded_twice_is_recorded_once(
     assert dropped_as_late(caplog)
 
 
+@contextmanager
+def inserts_refused(engine: Engine, table: str, when_reply: bytes | None = None) -> Iterator[None]:
+    """Have the database refuse new rows of `table`, or only those with a certain reply."""
+    if engine.dialect.name == "sqlite":
+        condition = "" if when_reply is None else f"WHEN NEW.reply_body = x'{when_reply.hex()}'"
+        made = [
+            f"CREATE TRIGGER no BEFORE INSERT ON {table} {condition} BEGIN SELECT RAISE(ABORT, 'no'); END"
+        ]
+        undone = "DROP TRIGGER no"
+    else:
+        condition = "" if when_reply is None else f"WHEN (NEW.reply_body = '\\x{when_reply.hex()}')"
+        made = [
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE check_violation USING MESSAGE = 'no'; END $$",
+            f"CREATE TRIGGER no BEFORE INSERT ON {table} FOR EACH ROW {condition} EXECUTE FUNCTION no()",
+        ]
+        undone = "DROP FUNCTION no CASCADE"
+    with engine.begin() as connection:
+        for statement in made:
+            connection.exec_driver_sql(statement)
+    yield
+    with engine.begin() as connection:
+        connection.exec_driver_sql(undone)
+
+
 @pytest.mark.parametrize("table", ["outbox_incident", "outbox_dead_letter", "outbox_attempt"])
 def test_state_letter_incident_and_attempt_are_written_as_one(
     engine: Engine, store: Store, table: str
@@ -234,14 +262,9 @@ def test_state_letter_incident_and_attempt_are_written_as_one(
     put(engine)
     claimed = claim_one(store)
     before = everything(engine)
-    with engine.begin() as connection:
-        connection.execute(
-            text(f"CREATE TRIGGER no_room BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no room'); END")
-        )
-    recorder(store).record([outcome(claimed, REFUSED)])
+    with inserts_refused(engine, table):
+        recorder(store).record([outcome(claimed, REFUSED)])
     assert everything(engine) == before
-    with engine.begin() as connection:
-        connection.execute(text("DROP TRIGGER no_room"))
     recorder(store).record([outcome(claimed, REFUSED)])
     assert [len(rows(engine, each)) for each in (attempt, dead_letter, incident)] == [1, 1, 1]
 
@@ -251,16 +274,10 @@ def test_evidence_the_database_refuses_takes_no_neighbours_along(
 ) -> None:
     ids = [put(engine) for _ in range(3)]
     good, bad, also_good = claim_all(store).claims
-    with engine.begin() as connection:
-        connection.execute(
-            text(
-                "CREATE TRIGGER picky BEFORE INSERT ON outbox_attempt WHEN NEW.reply_body = x'00' "
-                "BEGIN SELECT RAISE(ABORT, 'bad reply'); END"
-            )
-        )
     unstorable = Reply(500, (("x", "y"),), b"\0")
     results = [outcome(good, DELIVERED), outcome(bad, REFUSED, unstorable), outcome(also_good, LATER)]
-    assert recorder(store).record(results)
+    with inserts_refused(engine, "outbox_attempt", when_reply=b"\0"):
+        assert recorder(store).record(results)
     assert [row(engine, each)["state"] for each in ids] == ["delivered", "dead", "pending"]
     stored = [rows(engine, attempt, message_id=each)[0] for each in ids]
     assert [each["reply_body"] for each in stored] == [b"<ok/>", None, b"<ok/>"]
@@ -292,6 +309,7 @@ def test_a_reply_header_that_is_no_text_keeps_nobody_from_being_recorded(
     assert [row(engine, each)["state"] for each in ids] == ["delivered", "delivered"]
 
 
+@on_sqlite
 def test_while_the_database_is_locked_results_wait(
     engine: Engine, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, Engine, column, event, inspect, table, text
 
 from orderflow_outbox import tables
 from orderflow_outbox.schema import CURRENT_VERSION, VERSION_TABLE
+from tests.databases import on_sqlite
 from tests.steps import DELIVERED, LEASE, Clock, claim_all, outcome, put, recorder, swept
 from worker import schema
 from worker.database import connect
@@ -68,16 +70,23 @@ def test_the_migration_makes_exactly_the_tables_of_the_library(engine: Engine) -
 
 def test_the_partial_indexes_have_the_conditions_of_the_library(engine: Engine) -> None:
     # The comparison of columns above does not look at them.
+    statements = {
+        "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL",
+        "postgresql": "SELECT indexname, indexdef FROM pg_indexes WHERE tablename LIKE 'outbox_%'",
+    }
+    kind = engine.dialect.name
     with engine.connect() as connection:
-        made = dict(
-            connection.execute(
-                text("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
-            ).all()
-        )
+        made = {name: _bare(sql) for name, sql in connection.execute(text(statements[kind]))}
     for each in tables.metadata.tables.values():
         for index in each.indexes:
-            condition = index.dialect_options["sqlite"]["where"]
-            assert condition is None or made[index.name].endswith(f"WHERE {condition}")
+            condition = index.dialect_options[kind]["where"]
+            assert (" where " in made[index.name]) == (condition is not None)
+            assert condition is None or made[index.name].endswith(f" where {_bare(str(condition))}")
+
+
+def _bare(sql: str) -> str:
+    """Return `sql` without the brackets and casts that PostgreSQL adds."""
+    return re.sub(r"::(text|character varying)|[()]", "", sql.lower())
 
 
 def test_every_table_is_prefixed_and_so_is_the_version_table(engine: Engine) -> None:
@@ -115,6 +124,7 @@ def test_newer_tables_are_refused_with_both_versions_named(engine: Engine) -> No
         assert "newer release" in str(refused.value)
 
 
+@on_sqlite
 def test_a_claim_reads_only_what_is_pending_and_due_and_the_elders_of_its_key(engine: Engine) -> None:
     store = Store(engine, Clock())
     put(engine, key="order:1")
@@ -128,6 +138,7 @@ def test_a_claim_reads_only_what_is_pending_and_due_and_the_elders_of_its_key(en
     assert "TEMP B-TREE" not in candidates
 
 
+@on_sqlite
 def test_recording_finds_its_rows_by_their_number(engine: Engine) -> None:
     store = Store(engine, Clock())
     put(engine, key="order:1")
@@ -138,6 +149,7 @@ def test_recording_finds_its_rows_by_their_number(engine: Engine) -> None:
     assert "USING INTEGER PRIMARY KEY (rowid=?)" in plan_with(plans, "UPDATE", "lease_token = ?")
 
 
+@on_sqlite
 def test_the_next_message_of_a_key_is_found_by_the_order_of_the_key(engine: Engine) -> None:
     store = Store(engine, Clock())
     put(engine, key="order:1")
@@ -148,6 +160,7 @@ def test_the_next_message_of_a_key_is_found_by_the_order_of_the_key(engine: Engi
     assert "first USING INDEX outbox_message_order (destination=? AND key=?)" in plan
 
 
+@on_sqlite
 def test_the_sweep_looks_for_expired_leases_only_among_what_is_being_sent(engine: Engine) -> None:
     clock = Clock()
     store = Store(engine, clock)

@@ -166,7 +166,8 @@ def _connection(session: object) -> Connection:
             "this SQLite engine begins its transactions too late for a rollback to be sure: call "
             "orderflow_outbox.sqlite.prepare(engine) once, where the engine is made"
         )
-    if dialect != "sqlite" and connection.get_isolation_level() == "AUTOCOMMIT":
+    # SQLAlchemy would ask the server, which knows nothing of a driver that commits by itself.
+    if dialect != "sqlite" and getattr(connection.connection, "autocommit", False):
         raise NotTransactional("the connection is in AUTOCOMMIT: enqueue in a transaction of the shop's")
     return connection
 

