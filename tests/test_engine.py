@@ -24,7 +24,7 @@ from tests.rig import Place, Rig, eventually, rig
 from worker.attempting import Attempter
 from worker.broker import EmbeddedBroker
 from worker.engine_thread import EngineThread
-from worker.looking import look_and_claim
+from worker.looking import Looker
 from worker.ports import announce_nothing, wake_nobody
 from worker.replay import resume
 from worker.service import build_engine
@@ -200,7 +200,7 @@ def test_no_request_begins_that_could_outlive_its_lease(place: Place) -> None:
         made.order("SO-1")
         configuration = config.load(made.file)
         lease = configuration.settings.engine.lease
-        look = look_and_claim(Store(made.engine), {"main": 1}, lease, time.monotonic)
+        look = Looker(Store(made.engine), lease).look({"main": 1})
 
         async def attempt(lease_ends: float) -> bool:
             async with Transport() as transport:

@@ -27,7 +27,7 @@ from orderflow_outbox import PREDEFINED
 from .alerts import send_due_alerts
 from .attempting import Attempter
 from .deliveries import Claim, Outcome
-from .looking import Look, look_and_claim
+from .looking import Look, Looker
 from .ports import Announce, Step, Wake
 from .recorder import Recorder
 from .store.burying import AlertTimes
@@ -39,6 +39,9 @@ from .transport import Transport
 LOOK_AGAIN_SECONDS = 0.02
 """A hint may stand for commits of the next 10 ms: a woken engine looks once more after this."""
 ALERT_SECONDS = 1.0
+SWEEP_SHARE = 0.05
+"""The share of time that sweeps may take."""
+LONGEST_SWEEP_PAUSE_SECONDS = 60.0
 WAKE_SIBLINGS_SECONDS = 0.1
 LAST_RECORD_SECONDS = 5.0
 MAX_UNRECORDED = 2000
@@ -78,6 +81,7 @@ class Engine:
         self._alert_times = AlertTimes(settings.alerts.grouping, settings.alerts.reminder)
         self._attempter = Attempter(configuration, PREDEFINED, transport, settings.engine.lease)
         self._recorder = Recorder(store, configuration, self._alert_times, announce)
+        self._looker = Looker(store, settings.engine.lease)
         self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-store")
         self._slots = {name: asyncio.Semaphore(each.window) for name, each in self._destinations.items()}
         self._waiting: dict[str, set[asyncio.Task[None]]] = {name: set() for name in self._destinations}
@@ -140,9 +144,7 @@ class Engine:
         if not room:
             return Look(full=without_room, wait=poll)
         try:
-            look = await self._in_store_thread(
-                partial(look_and_claim, self._store, room, self._settings.engine.lease, time.monotonic)
-            )
+            look = await self._in_store_thread(partial(self._looker.look, room))
         except Exception as error:
             self._database.off(error)
             return Look(wait=poll)
@@ -249,6 +251,7 @@ class Engine:
     async def _keep_sweeping(self) -> None:
         swept = partial(sweep, self._store, self._destinations, self._alert_times)
         while True:
+            begun = time.monotonic()
             try:
                 result = await self._in_store_thread(swept)
             except Exception as error:
@@ -256,7 +259,9 @@ class Engine:
             else:
                 if result.rescued or result.unparked:
                     self.wake()
-            await _happened(self._sweep_now, self._settings.engine.sweep.total_seconds())
+            # With very many waiting, or under an old snapshot, a sweep takes long: then it comes less often.
+            pause = min((time.monotonic() - begun) / SWEEP_SHARE, LONGEST_SWEEP_PAUSE_SECONDS)
+            await _happened(self._sweep_now, max(self._settings.engine.sweep.total_seconds(), pause))
             self._sweep_now.clear()
 
     async def _keep_alerting(self) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from .deliveries import Claim
+from .frontier import Frontier
 from .store.claiming import claim, next_due, open_destinations
 from .store.transactions import Store
 
@@ -32,29 +34,63 @@ class Look:
     wait: float = 1.0
 
 
-def look_and_claim(
-    store: Store,
-    room: Mapping[str, int],
-    lease: timedelta,
-    monotonic: Callable[[], float],
-    longest_wait: float = 1.0,
-) -> Look:
-    """Claim due messages of the destinations in `room`, up to the number given for each.
+class Looker:
+    """Looks for one engine; to be called from one thread.
 
-    A read comes first: an idle engine never asks for the write lock.
+    Args:
+        store: the engine's own.
+        lease: how long what is claimed is held.
+        longest_wait: seconds until the next look when nothing is due.
+        monotonic: the process's clock, by which leases are watched.
     """
-    begun = monotonic()
-    with store.reading() as transaction:
-        names = open_destinations(transaction, room)
-        due_at = next_due(transaction, names)
-        wait = longest_wait if due_at is None else (due_at - transaction.now).total_seconds()
-    if wait > 0:
-        return Look(wait=min(wait, longest_wait))
-    with store.writing() as transaction:
-        claimed = {name: claim(transaction, name, room[name], lease) for name in names}
-    return Look(
-        claims=[each for one in claimed.values() for each in one.claims],
-        lease_ends=begun + lease.total_seconds(),
-        full=frozenset(name for name, one in claimed.items() if one.more),
-        wait=LOOK_AGAIN_SECONDS,
-    )
+
+    def __init__(
+        self,
+        store: Store,
+        lease: timedelta,
+        longest_wait: float = 1.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._lease = lease
+        self._longest_wait = longest_wait
+        self._monotonic = monotonic
+        self._frontier = Frontier()
+
+    def look(self, room: Mapping[str, int]) -> Look:
+        """Claim due messages of the destinations in `room`, up to the number given for each.
+
+        A read comes first: an idle engine never asks for the write lock.
+        """
+        begun = self._monotonic()
+        self._frontier.begin(begun)
+        names, wait = self._what_is_due(room)
+        look = Look(wait=min(wait, self._longest_wait)) if wait > 0 else self._claim(names, room, begun)
+        ended = self._monotonic()
+        self._frontier.end(ended, ended - begun)
+        return look
+
+    def _what_is_due(self, room: Mapping[str, int]) -> tuple[list[str], float]:
+        """Return the destinations open, and the seconds until the first message is due."""
+        wait = self._longest_wait
+        with self._store.reading() as transaction:
+            names = open_destinations(transaction, room)
+            for name in names:
+                due_at = next_due(transaction, name, self._frontier.since(name))
+                if due_at is not None:
+                    wait = min(wait, (due_at - transaction.now).total_seconds())
+                self._frontier.met(name, min(due_at or transaction.now, transaction.now))
+        return names, wait
+
+    def _claim(self, names: list[str], room: Mapping[str, int], begun: float) -> Look:
+        with self._store.writing() as transaction:
+            claimed = {
+                name: claim(transaction, name, room[name], self._lease, self._frontier.since(name))
+                for name in names
+            }
+        return Look(
+            claims=[each for one in claimed.values() for each in one.claims],
+            lease_ends=begun + self._lease.total_seconds(),
+            full=frozenset(name for name, one in claimed.items() if one.more),
+            wait=LOOK_AGAIN_SECONDS,
+        )

@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from config import Configuration
@@ -64,7 +64,9 @@ class Recorder:
         """Write a group; return False when the database cannot be written to just now."""
         try:
             settlements = self._write_or_split(outcomes)
-        except (OperationalError, PoolTimeoutError) as error:
+        except Exception as error:
+            if not is_away(error):
+                raise
             self._writing.off(error)
             return False
         self._writing.on()
@@ -75,9 +77,9 @@ class Recorder:
     def _write_or_split(self, outcomes: Sequence[Outcome]) -> list[Settlement]:
         try:
             return self._write(outcomes)
-        except (OperationalError, PoolTimeoutError):
-            raise
         except Exception as error:
+            if is_away(error):
+                raise
             log.warning("a group of %d results was refused (%s): one by one", len(outcomes), _kind(error))
         return [each for outcome in outcomes for each in self._write_alone(outcome)]
 
@@ -85,9 +87,9 @@ class Recorder:
         for with_evidence in (True, False):
             try:
                 return self._write([outcome if with_evidence else _printable(outcome)], with_evidence)
-            except (OperationalError, PoolTimeoutError):
-                raise
             except Exception as error:
+                if is_away(error):
+                    raise
                 log.error("message %d: its result was refused: %s", outcome.claim.id, _kind(error))
         return []
 
@@ -113,7 +115,7 @@ class Recorder:
 
     def _count_refusals(self, transaction: Transaction, settlements: Sequence[Settlement]) -> None:
         """Hold a destination that has turned us away three times in a row."""
-        for destination in {each.claim.destination for each in settlements}:
+        for destination in sorted({each.claim.destination for each in settlements}):
             known = count = gates.refusals_in_a_row(transaction, destination)
             why = None
             for outcome in (each.outcome for each in settlements if each.claim.destination == destination):
@@ -138,6 +140,16 @@ class Recorder:
         step = {State.DELIVERED: Step.DELIVERED, State.DEAD: Step.DEAD}.get(settlement.state, Step.RETRIED)
         text = (settlement.death or verdict.why).text
         self._announce(step, settlement.claim, text, settlement.outcome.seconds)
+
+
+def is_away(error: Exception) -> bool:
+    """Tell whether an error is of the database, not of what was to be written.
+
+    Such as a lost connection, a lock waited for too long, a full disk, or a server that only reads.
+    """
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, OperationalError | InternalError | PoolTimeoutError)
 
 
 def _printable(outcome: Outcome) -> Outcome:

@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, scoped_session
 
 from .clock import database_now
+from .dialects import INSERTS
 from .errors import IdempotencyConflict, InvalidMessage, NotASession, NotTransactional, UnsupportedDatabase
 from .hints import mark_enqueued
 from .messages import CheckedMessage, Message, NewMessage, check
@@ -51,10 +51,7 @@ def _insert_returning(dialect_insert: Callable[[Table], Any]) -> Any:
     )
 
 
-_INSERT = {
-    "sqlite": _insert_returning(sqlite.insert),
-    "postgresql": _insert_returning(postgresql.insert),
-}
+_INSERT = {dialect: _insert_returning(insert) for dialect, insert in INSERTS.items()}
 
 
 def enqueue(

@@ -36,6 +36,15 @@ _BLOCKING_ON_SQLITE = text("blocks = 1 AND key IS NOT NULL")  # as SQLAlchemy as
 _ORIGINAL = text("replay_of IS NULL")
 _UNRESOLVED = text("resolved_at IS NULL")
 _OPEN = text("resolution = 'open'")
+_ALERT_DUE = text("alert_due_at IS NOT NULL")
+
+_VACUUM_OFTEN = {
+    "autovacuum_vacuum_scale_factor": "0.01",
+    "autovacuum_vacuum_cost_delay": "0",
+    "autovacuum_analyze_scale_factor": "0.02",
+}
+"""Each delivery leaves two dead rows. By PostgreSQL's own settings a table with a million finished
+messages would be cleaned after 200,000 of them; so it is after 10,000."""
 
 message = Table(
     "outbox_message",
@@ -92,6 +101,7 @@ message = Table(
         postgresql_where=_ORIGINAL,
     ),
     sqlite_autoincrement=True,
+    postgresql_with=_VACUUM_OFTEN,
 )
 
 body = Table(
@@ -185,6 +195,7 @@ incident = Table(
         sqlite_where=_UNRESOLVED,
         postgresql_where=_UNRESOLVED,
     ),
+    Index("outbox_incident_due", "alert_due_at", sqlite_where=_ALERT_DUE, postgresql_where=_ALERT_DUE),
     sqlite_autoincrement=True,
 )
 

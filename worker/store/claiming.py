@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import and_, bindparam, exists, literal_column, select, update
@@ -35,14 +35,28 @@ has_elder = and_(
     ),
 )
 
+THE_START = datetime(1970, 1, 1, tzinfo=UTC)
+"""Earlier than any message."""
+
 _candidates = (
     select(message.c.id, has_elder.label("blocked"))
     .where(
-        message.c.destination == bindparam("of_destination"), is_due, message.c.due_at <= bindparam("moment")
+        message.c.destination == bindparam("of_destination"),
+        is_due,
+        message.c.due_at >= bindparam("since"),
+        message.c.due_at <= bindparam("moment"),
     )
     .order_by(message.c.due_at, message.c.id)
     .limit(bindparam("room"))
     .with_for_update(skip_locked=True, of=message)
+)
+_next_due = (
+    select(message.c.due_at)
+    .where(
+        message.c.destination == bindparam("of_destination"), is_due, message.c.due_at >= bindparam("since")
+    )
+    .order_by(message.c.due_at, message.c.id)
+    .limit(1)
 )
 _park = (
     update(message).where(message.c.id.in_(bindparam("ids", expanding=True)), is_pending).values(due_at=None)
@@ -73,20 +87,15 @@ class Claimed:
     more: bool
 
 
-def next_due(transaction: Transaction, destinations: Collection[str]) -> datetime | None:
-    """Return when the next message of `destinations` is due, or None when none waits for a time."""
-    if not destinations:
-        return None
-    moments = [
-        transaction.connection.execute(
-            select(message.c.due_at)
-            .where(message.c.destination == destination, is_due)
-            .order_by(message.c.due_at, message.c.id)
-            .limit(1)
-        ).scalar_one_or_none()
-        for destination in destinations
-    ]
-    return min((moment for moment in moments if moment is not None), default=None)
+def next_due(transaction: Transaction, destination: str, since: datetime | None = None) -> datetime | None:
+    """Return when the next message of `destination` is due, or None when none waits for a time.
+
+    Args:
+        since: look no further back than this.
+    """
+    return transaction.connection.execute(
+        _next_due, {"of_destination": destination, "since": since or THE_START}
+    ).scalar_one_or_none()
 
 
 def open_destinations(transaction: Transaction, destinations: Collection[str]) -> list[str]:
@@ -99,11 +108,23 @@ def open_destinations(transaction: Transaction, destinations: Collection[str]) -
     return [name for name in destinations if name not in held]
 
 
-def claim(transaction: Transaction, destination: str, room: int, lease: timedelta) -> Claimed:
-    """Lease up to `room` due messages of `destination`, and park those that wait for an elder."""
+def claim(
+    transaction: Transaction, destination: str, room: int, lease: timedelta, since: datetime | None = None
+) -> Claimed:
+    """Lease up to `room` due messages of `destination`, and park those that wait for an elder.
+
+    Args:
+        since: look no further back than this.
+    """
     connection = transaction.connection
     candidates = connection.execute(
-        _candidates, {"of_destination": destination, "moment": transaction.now, "room": room}
+        _candidates,
+        {
+            "of_destination": destination,
+            "since": since or THE_START,
+            "moment": transaction.now,
+            "room": room,
+        },
     ).all()
     blocked = [row.id for row in candidates if row.blocked]
     free = [row.id for row in candidates if not row.blocked]

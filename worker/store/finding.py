@@ -9,9 +9,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, Select, and_, case, func, select, true
 
-from orderflow_outbox import Resolution, State
+from orderflow_outbox import State
 from orderflow_outbox.tables import attempt, audit, body, dead_letter, gate, incident, message
 
+from .burying import is_open
 from .claiming import is_due, is_pending
 from .transactions import Transaction
 
@@ -64,7 +65,7 @@ def dead_letters(transaction: Transaction, filter: Filter, limit: int | None = N
         )
         .join_from(dead_letter, message)
         .where(
-            dead_letter.c.resolution == Resolution.OPEN.value,
+            is_open,
             filter.on(dead_letter.c.died_at, dead_letter.c.reason),
         )
         .order_by(dead_letter.c.died_at.desc(), dead_letter.c.message_id.desc())

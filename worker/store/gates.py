@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
+from orderflow_outbox.dialects import insert_on
 from orderflow_outbox.tables import gate, incident
 from worker.verdicts import Why
 
@@ -103,9 +104,10 @@ def state_of(transaction: Transaction, destination: str) -> str:
 
 
 def _write(transaction: Transaction, destination: str, values: dict[str, Any]) -> None:
-    connection = transaction.connection
-    changed = connection.execute(update(gate).where(gate.c.destination == destination).values(**values))
-    if changed.rowcount:
-        return
     blank = {"state": OPEN, "refusals_in_a_row": 0, "breaker": "closed", "failures_in_a_row": 0}
-    connection.execute(gate.insert(), {**blank, **values, "destination": destination})
+    connection = transaction.connection
+    connection.execute(
+        insert_on(connection, gate)
+        .values(**{**blank, **values, "destination": destination})
+        .on_conflict_do_update(index_elements=[gate.c.destination], set_=values)
+    )

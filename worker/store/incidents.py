@@ -8,10 +8,9 @@ from typing import Any
 
 from sqlalchemy import case, func, or_, select, update
 
-from orderflow_outbox import Resolution
 from orderflow_outbox.tables import dead_letter, incident, message
 
-from .burying import AlertTimes
+from .burying import AlertTimes, is_open
 from .transactions import Transaction
 
 
@@ -70,7 +69,7 @@ def lease_due_alert(transaction: Transaction, lease: timedelta) -> DueAlert | No
     letters = connection.execute(
         select(func.count(), func.sum(case((dead_letter.c.in_doubt, 1), else_=0)))
         .select_from(dead_letter)
-        .where(dead_letter.c.incident_id == row.id, dead_letter.c.resolution == Resolution.OPEN.value)
+        .where(dead_letter.c.incident_id == row.id, is_open)
     ).one()
     key = connection.execute(
         select(message.c.key).where(message.c.id == row.sample_message_id)
@@ -81,7 +80,10 @@ def lease_due_alert(transaction: Transaction, lease: timedelta) -> DueAlert | No
 def has_due_alert(transaction: Transaction) -> bool:
     """Tell whether any alert is due, leased or not."""
     found = transaction.connection.execute(
-        select(incident.c.id).where(incident.c.alert_due_at <= transaction.now).limit(1)
+        select(incident.c.id)
+        .where(incident.c.alert_due_at <= transaction.now)
+        .order_by(incident.c.alert_due_at)
+        .limit(1)
     )
     return found.first() is not None
 

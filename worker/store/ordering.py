@@ -15,6 +15,8 @@ from orderflow_outbox.tables import message
 from .claiming import has_elder, is_parked, is_pending
 from .transactions import Transaction
 
+BATCH = 500
+
 _first = message.alias("first")
 
 _unpark_next = (
@@ -56,8 +58,24 @@ def has_forgotten(transaction: Transaction) -> bool:
 
 
 def free_forgotten(transaction: Transaction) -> int:
-    """Make every parked message due that waits for nobody; return how many."""
-    freed = transaction.connection.execute(
-        update(message).where(_is_forgotten).values(due_at=transaction.now)
+    """Make parked messages due that wait for nobody, a bounded number; return how many.
+
+    Those that someone has in hand are left for the next time: to wait for them could be a deadlock.
+    """
+    connection = transaction.connection
+    ids = (
+        connection.execute(
+            select(message.c.id)
+            .where(_is_forgotten)
+            .order_by(message.c.id)
+            .limit(BATCH)
+            .with_for_update(skip_locked=True, of=message)
+        )
+        .scalars()
+        .all()
     )
-    return freed.rowcount
+    if ids:
+        connection.execute(
+            update(message).where(message.c.id.in_(ids), is_pending).values(due_at=transaction.now)
+        )
+    return len(ids)

@@ -123,21 +123,27 @@ def _too_old(ages: Ages, now: datetime) -> ColumnElement[bool]:
     return or_(others, *own)
 
 
+_waiting = (
+    select(message.c.id, message.c.lease_token)
+    .where(message.c.id.in_(bindparam("ids", expanding=True)), is_pending)
+    .order_by(message.c.id)
+    .with_for_update(skip_locked=True)
+)
 _take = (
     update(message)
-    .where(message.c.id == bindparam("of_id"), is_pending, message.c.lease_token == bindparam("token"))
+    .where(message.c.id == bindparam("of_id"), is_pending)
     .values(state=State.SENDING.value, lease_token=message.c.lease_token + 1, lease_until=bindparam("moment"))
 )
 
 
 def take_unsent(transaction: Transaction, rows: list[Any]) -> list[Claim]:
     """Lease waiting messages without counting an attempt, to end them; return those gained."""
-    gained = [
-        row.id
-        for row in rows
-        if transaction.connection.execute(
-            _take, {"of_id": row.id, "token": row.lease_token, "moment": transaction.now}
-        ).rowcount
-    ]
-    leases = transaction.connection.execute(leased, {"ids": gained}).all() if gained else []
+    connection = transaction.connection
+    tokens = {row.id: row.lease_token for row in rows}
+    waiting = connection.execute(_waiting, {"ids": list(tokens)}).all()
+    gained = [row.id for row in waiting if tokens[row.id] == row.lease_token]
+    if not gained:
+        return []
+    connection.execute(_take, [{"of_id": each, "moment": transaction.now} for each in gained])
+    leases = connection.execute(leased, {"ids": gained}).all()
     return [claim_of(row, transaction.now) for row in leases]

@@ -7,17 +7,40 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, func, select, true
 
 from orderflow_outbox.clock import database_now
 from orderflow_outbox.sqlite import READS_ONLY
 
 Clock = Callable[[Connection], datetime]
 
+LOCK_SECONDS = 5
+"""How long a statement waits for a row that someone else has locked."""
+STATEMENT_SECONDS = 30
+"""How long a statement may take."""
+IDLE_SECONDS = 15
+"""How long a transaction may stand still: a frozen process keeps nobody's rows locked for longer."""
+
+_CLOCK = select(database_now())
+# For the transaction alone, as a pooler between us and the server wants it. SQLite has the busy
+# timeout of its connection instead.
+_CLOCK_AND_BOUNDS = select(
+    database_now(),
+    *(
+        func.set_config(name, f"{seconds}s", true())
+        for name, seconds in (
+            ("lock_timeout", LOCK_SECONDS),
+            ("statement_timeout", STATEMENT_SECONDS),
+            ("idle_in_transaction_session_timeout", IDLE_SECONDS),
+        )
+    ),
+)
+
 
 def database_clock(connection: Connection) -> datetime:
-    """Return the moment by the database's clock."""
-    moment = connection.execute(select(database_now())).scalar_one()
+    """Return the moment by the database's clock, and bound what the transaction may wait for."""
+    opening = _CLOCK_AND_BOUNDS if connection.dialect.name == "postgresql" else _CLOCK
+    moment = connection.execute(opening).one()[0]
     assert isinstance(moment, datetime)  # noqa: S101 (its type decorator says so)
     return moment
 

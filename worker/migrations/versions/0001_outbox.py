@@ -100,6 +100,7 @@ def upgrade() -> None:
         "resolved_at IS NULL",
         unique=True,
     )
+    _partial_index("outbox_incident_due", "outbox_incident", ["alert_due_at"], "alert_due_at IS NOT NULL")
     op.create_table(
         "outbox_message",
         sa.Column("id", Identity64, autoincrement=True, nullable=False),
@@ -129,6 +130,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("replay_of"),
         sqlite_autoincrement=True,
+        postgresql_with={
+            "autovacuum_vacuum_scale_factor": "0.01",
+            "autovacuum_vacuum_cost_delay": "0",
+            "autovacuum_analyze_scale_factor": "0.02",
+        },
     )
     _partial_index(
         "outbox_message_due",
