@@ -38,36 +38,51 @@ class Postgres:
 
     Args:
         settings: server settings, as in postgresql.conf.
+        password: what its user is asked for; by default it is let in without.
+
+    Attributes:
+        programs: the folder of the server's programs.
+        environment: the variables they run with.
+        as_user: the user they run as, as `subprocess` wants it.
     """
 
-    def __init__(self, settings: Mapping[str, str] = FAST) -> None:
+    def __init__(self, settings: Mapping[str, str] = FAST, password: str = "") -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="outbox-pg-"))
         self.folder.chmod(0o711)
         self.data, self.socket = self.folder / "data", self.folder / "s"
         self._settings = settings
-        self._as_user = _unprivileged()
-        self._environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(self.folder)}
+        self._password = password
+        self.as_user = _unprivileged()
+        self.environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": str(self.folder)}
         self._process: subprocess.Popen[bytes] | None = None
-        self._programs = _programs(self.folder) / "bin"
+        self.programs = _programs(self.folder) / "bin"
         for folder in (self.data, self.socket):
             folder.mkdir(mode=0o700)
-            if self._as_user:
-                os.chown(folder, self._as_user["user"], self._as_user["group"])
-        options = ["-U", USER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "-N"]
+            if self.as_user:
+                os.chown(folder, self.as_user["user"], self.as_user["group"])
+        options = ["-U", USER, "-E", "UTF8", "--no-locale", "--no-sync", "-N", *self._access()]
         subprocess.run(
-            [self._programs / "initdb", "-D", self.data, *options],
+            [self.programs / "initdb", "-D", self.data, *options],
             check=True,
             capture_output=True,
-            env=self._environment,
+            env=self.environment,
             cwd="/",
-            **self._as_user,
+            **self.as_user,
         )
+
+    def _access(self) -> list[str]:
+        """Return what to tell initdb of who is let in."""
+        if not self._password:
+            return ["-A", "trust"]
+        file = self.folder / "password"  # below a folder that others may pass through, but not list
+        file.write_text(self._password)
+        return ["-A", "scram-sha-256", f"--pwfile={file}"]
 
     @classmethod
     @contextmanager
-    def running(cls, settings: Mapping[str, str] = FAST) -> Iterator[Postgres]:
+    def running(cls, settings: Mapping[str, str] = FAST, password: str = "") -> Iterator[Postgres]:
         """Run a server for the length of the block and leave nothing behind."""
-        server = cls(settings)
+        server = cls(settings, password)
         try:
             server.start()
             yield server
@@ -78,16 +93,16 @@ class Postgres:
     def start(self) -> None:
         """Start the server; return once it answers."""
         options = [word for each in self._settings.items() for word in ("-c", "=".join(each))]
-        command = [self._programs / "postgres", "-D", self.data, "-k", self.socket]
+        command = [self.programs / "postgres", "-D", self.data, "-k", self.socket]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "-c", "listen_addresses=", "-c", "max_connections=100", *options],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=self._environment,
+                env=self.environment,
                 cwd="/",
                 process_group=0,  # Ctrl-C in a terminal is for the tests
-                **self._as_user,
+                **self.as_user,
             )
         deadline = time.monotonic() + READY_SECONDS
         while True:
@@ -130,11 +145,12 @@ class Postgres:
 
     def dsn(self, database: str) -> str:
         """Return a database's address in libpq's words."""
-        return f"host={self.socket} user={USER} dbname={database}"
+        return f"host={self.socket} user={USER} dbname={database} password='{self._password}'"
 
-    def url(self, database: str) -> str:
+    def url(self, database: str, password: str = "") -> str:
         """Return a database's address as SQLAlchemy and the service's settings have it."""
-        return f"postgresql+psycopg://{USER}@/{database}?host={self.socket}"
+        user = f"{USER}:{password}" if password else USER
+        return f"postgresql+psycopg://{user}@/{database}?host={self.socket}"
 
 
 def _unprivileged() -> dict[str, Any]:

@@ -17,12 +17,16 @@ from typing import Any, TypeVar
 from pydantic import SecretStr
 from sqlalchemy import Engine, select
 
+import config
 from orderflow_outbox import Message, enqueue
 from orderflow_outbox.tables import attempt, message
 from simulator import Options, Simulator
 from tests.documents import order
 from worker import schema
 from worker.database import connect
+from worker.engine_thread import EngineThread
+from worker.ports import announce_nothing, wake_nobody
+from worker.service import build_engine
 
 PROJECT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 30.0
@@ -67,6 +71,8 @@ class Rig:
             "hooks": [],
             "broker_url": "",
             "flower_port": 5555,
+            "lease": LEASE_SECONDS,
+            "drain": "3s",
             **settings,
         }
         (self.folder / "destinations.toml").write_text(
@@ -80,7 +86,7 @@ class Rig:
         file.write_text(
             f'database_url = "{self.database_url}"\nstate_dir = "{self.folder}/state"\n'
             f'broker_url = "{values["broker_url"]}"\n'
-            f'[engine]\nlease = "{LEASE_SECONDS}s"\nsweep = "200ms"\ndrain = "3s"\n'
+            f'[engine]\nlease = "{values["lease"]}s"\nsweep = "200ms"\ndrain = "{values["drain"]}"\n'
             f'[alerts]\ngrouping = "100ms"\nhooks = {values["hooks"]}\n'
             f"[flower]\nport = {values['flower_port']}\n"
         )
@@ -192,3 +198,15 @@ def rig(place: Place, options: Options | None = None, **settings: Any) -> Iterat
             yield made
         finally:
             made.engine.dispose()
+
+
+@contextmanager
+def engine_of(made: Rig) -> Iterator[EngineThread]:
+    """Run an engine in this process, as a child of the worker would."""
+    configuration = config.load(made.file)
+    thread = EngineThread(lambda: build_engine(configuration, wake_nobody, announce_nothing))
+    thread.start()
+    try:
+        yield thread
+    finally:
+        assert thread.stop(20)

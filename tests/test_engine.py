@@ -6,8 +6,6 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -20,28 +18,13 @@ from simulator import Options
 from tasks.app import make_app
 from tasks.waking import send_hint
 from tests.documents import order
-from tests.rig import Place, Rig, eventually, rig
+from tests.rig import Place, engine_of, eventually, rig
 from worker.attempting import Attempter
 from worker.broker import EmbeddedBroker
-from worker.engine_thread import EngineThread
 from worker.looking import Looker
-from worker.ports import announce_nothing, wake_nobody
 from worker.replay import resume
-from worker.service import build_engine
 from worker.store.transactions import Store
 from worker.transport import Transport
-
-
-@contextmanager
-def engine_of(made: Rig) -> Iterator[EngineThread]:
-    """Run an engine in this process, as a child of the worker would."""
-    configuration = config.load(made.file)
-    thread = EngineThread(lambda: build_engine(configuration, wake_nobody, announce_nothing))
-    thread.start()
-    try:
-        yield thread
-    finally:
-        assert thread.stop(20)
 
 
 def test_a_delivered_message_reached_the_receiver_as_it_was_given(place: Place) -> None:

@@ -117,6 +117,7 @@ class Engine:
 
     async def run(self) -> None:
         """Deliver until `stop`, then drain."""
+        log.info("the engine looks for messages to %s", ", ".join(sorted(self._destinations)))
         async with self._transport:
             recording = asyncio.create_task(self._keep_recording())
             chores = [
@@ -134,6 +135,7 @@ class Engine:
             await self._until_recorded()
             recording.cancel()
         self._store_thread.shutdown(wait=True)
+        log.info("the engine ends: it recorded %d results", self._recorder.recorded)
 
     async def _claim(self) -> Look:
         poll = self._settings.engine.poll.total_seconds()

@@ -41,6 +41,7 @@ class Recorder:
     Attributes:
         group_size: how many outcomes one transaction writes at most.
         retry_seconds: how long to wait after `record` could not write.
+        recorded: how many results were written so far.
     """
 
     group_size = GROUP_SIZE
@@ -53,6 +54,7 @@ class Recorder:
         self._destinations = configuration.destinations
         self._alert_times = alert_times
         self._announce = announce
+        self.recorded = 0
         self._writing = LoggedSwitch(log, "results are written again", "results cannot be written")
 
     @property
@@ -70,6 +72,7 @@ class Recorder:
             self._writing.off(error)
             return False
         self._writing.on()
+        self.recorded += len(settlements)
         for each in settlements:
             self._tell(each)
         return True

@@ -8,6 +8,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from orderflow_outbox.errors import OutboxError
 from orderflow_outbox.schema import CURRENT_VERSION, OLDEST_SUPPORTED_VERSION, VERSION_TABLE
@@ -27,6 +28,10 @@ class UnsupportedSchema(OutboxError):
             f"the database has {what}, and this release works with version "
             f"{OLDEST_SUPPORTED_VERSION} to {CURRENT_VERSION}: {fix}"
         )
+
+
+class DatabaseAway(OutboxError):
+    """The database does not answer."""
 
 
 def upgrade(engine: Engine) -> int:
@@ -51,7 +56,15 @@ def version_of(engine: Engine) -> int | None:
 
 
 def check(engine: Engine) -> None:
-    """Raise UnsupportedSchema unless this release works with the database's tables."""
-    found = version_of(engine)
+    """Look whether this release works with the database's tables.
+
+    Raises:
+        UnsupportedSchema: it does not.
+        DatabaseAway: there is no telling, since the database does not answer.
+    """
+    try:
+        found = version_of(engine)
+    except OperationalError as error:
+        raise DatabaseAway(" ".join(f"the database does not answer: {error.orig}".split())) from None
     if found is None or not OLDEST_SUPPORTED_VERSION <= found <= CURRENT_VERSION:
         raise UnsupportedSchema(found)
