@@ -9,6 +9,7 @@ from orderflow_outbox.tables import attempt
 from worker.deliveries import Outcome, Settlement
 from worker.verdicts import Delivered, Hold, Refused, RetryLater
 
+from .bulk import insert_many
 from .transactions import Transaction
 
 MAX_STORED_REPLY_BYTES = 64 * 1024
@@ -27,7 +28,7 @@ def log(transaction: Transaction, settlements: list[Settlement], with_evidence: 
     """
     rows = [_row(each, with_evidence) for each in settlements if each.outcome.request is not None]
     if rows:
-        transaction.connection.execute(attempt.insert(), rows)
+        insert_many(transaction.connection, attempt, rows)
 
 
 def _row(settlement: Settlement, with_evidence: bool) -> dict[str, Any]:

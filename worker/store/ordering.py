@@ -6,12 +6,15 @@ the same transaction; the sweep frees any that was missed between two snapshots.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from sqlalchemy import and_, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Text, Update, and_, bindparam, select, update
+from sqlalchemy.types import TypeEngine
 
 from orderflow_outbox.tables import message
 
+from .bulk import as_arrays, rows_given, takes_arrays
 from .claiming import has_elder, is_parked, is_pending
 from .transactions import Transaction
 
@@ -19,36 +22,46 @@ BATCH = 500
 
 _first = message.alias("first")
 
-_unpark_next = (
-    update(message)
-    .where(
-        is_pending,
-        message.c.due_at.is_(None),
-        message.c.destination == bindparam("of_destination"),
-        message.c.key == bindparam("of_key"),
-        message.c.blocks,
-        message.c.position
-        == select(func.min(_first.c.position))
+_GIVEN: dict[str, TypeEngine[Any]] = {"of_destination": Text(), "of_key": Text()}
+
+
+def _unparking(given: Mapping[str, ColumnElement[Any]]) -> Update:
+    first_of_key = (
+        select(_first.c.position)
         .where(
-            _first.c.destination == bindparam("of_destination"),
-            _first.c.key == bindparam("of_key"),
+            _first.c.destination == given["of_destination"],
+            _first.c.key == given["of_key"],
             _first.c.blocks,
         )
-        .scalar_subquery(),
+        .order_by(_first.c.position)
+        .limit(1)
+        .scalar_subquery()
     )
-    .values(due_at=bindparam("moment"))
-)
+    return (
+        update(message)
+        .where(
+            is_parked,
+            message.c.destination == given["of_destination"],
+            message.c.key == given["of_key"],
+            message.c.position == first_of_key,
+        )
+        .values(due_at=bindparam("moment"))
+    )
+
+
+_unpark_one = _unparking({name: bindparam(name) for name in _GIVEN})
+_unpark_all = _unparking(dict(rows_given("unblocked", _GIVEN).c.items()))
 _is_forgotten = and_(is_parked, ~has_elder)
 
 
 def unblock(transaction: Transaction, keys: Iterable[tuple[str, str]]) -> None:
     """Make the next parked message of each (destination, key) due now."""
-    rows = [
-        {"of_destination": destination, "of_key": key, "moment": transaction.now}
-        for destination, key in sorted(set(keys))
-    ]
-    if rows:
-        transaction.connection.execute(_unpark_next, rows)
+    connection, now = transaction.connection, transaction.now
+    rows = [{"of_destination": destination, "of_key": key} for destination, key in sorted(set(keys))]
+    if rows and takes_arrays(connection):
+        connection.execute(_unpark_all, {**as_arrays(rows), "moment": now})
+    elif rows:
+        connection.execute(_unpark_one, [{**each, "moment": now} for each in rows])
 
 
 def has_forgotten(transaction: Transaction) -> bool:

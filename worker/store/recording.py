@@ -6,15 +6,29 @@ taken over changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    DateTime,
+    Integer,
+    Text,
+    Update,
+    bindparam,
+    select,
+    update,
+)
+from sqlalchemy.types import TypeEngine
 
 from orderflow_outbox import State
 from orderflow_outbox.tables import message
 from worker.deliveries import Claim, Settlement
 
 from . import attempts
+from .bulk import as_arrays, rows_given, takes_arrays
 from .burying import AlertTimes, bury
 from .claiming import is_sending
 from .ordering import unblock
@@ -26,23 +40,43 @@ _held = (
     .order_by(message.c.id)
     .with_for_update()
 )
-_settle = (
-    update(message)
-    .where(
-        message.c.id == bindparam("of_id"),
-        message.c.lease_token == bindparam("token"),
-        is_sending,
+_GIVEN: dict[str, TypeEngine[Any]] = {
+    "of_id": BigInteger(),
+    "token": BigInteger(),
+    "held_state": Text(),
+    "new_state": Text(),
+    "new_due_at": DateTime(timezone=True),
+    "new_tries": Integer(),
+    "new_in_doubt": Boolean(),
+    "new_blocks": Boolean(),
+    "new_finished_at": DateTime(timezone=True),
+}
+
+
+def _settling(given: Mapping[str, ColumnElement[Any]]) -> Update:
+    # The state comes as a value, not as a literal: the planner must not think of the index of what is
+    # being sent, which it believes to be empty, but go by the number.
+    return (
+        update(message)
+        .where(
+            message.c.id == given["of_id"],
+            message.c.lease_token == given["token"],
+            message.c.state == given["held_state"],
+        )
+        .values(
+            state=given["new_state"],
+            due_at=given["new_due_at"],
+            tries=given["new_tries"],
+            in_doubt=given["new_in_doubt"],
+            blocks=given["new_blocks"],
+            finished_at=given["new_finished_at"],
+            lease_until=None,
+        )
     )
-    .values(
-        state=bindparam("new_state"),
-        due_at=bindparam("new_due_at"),
-        tries=bindparam("new_tries"),
-        in_doubt=bindparam("new_in_doubt"),
-        blocks=bindparam("new_blocks"),
-        finished_at=bindparam("new_finished_at"),
-        lease_until=None,
-    )
-)
+
+
+_settle_one = _settling({name: bindparam(name) for name in _GIVEN})
+_settle_all = _settling(dict(rows_given("settled", _GIVEN).c.items()))
 
 
 def still_held(transaction: Transaction, claims: Sequence[Claim]) -> set[int]:
@@ -68,7 +102,7 @@ def record(
     if not settlements:
         return
     in_order = sorted(settlements, key=lambda each: each.claim.id)
-    transaction.connection.execute(_settle, [_values(each, transaction) for each in in_order])
+    _settle(transaction, in_order)
     attempts.log(transaction, in_order, with_evidence)
     bury(transaction, in_order, alert_times)
     unblock(
@@ -81,10 +115,20 @@ def record(
     )
 
 
+def _settle(transaction: Transaction, settlements: Sequence[Settlement]) -> None:
+    connection = transaction.connection
+    rows = [_values(each, transaction) for each in settlements]
+    if takes_arrays(connection):
+        connection.execute(_settle_all, as_arrays(rows))
+    else:
+        connection.execute(_settle_one, rows)
+
+
 def _values(settlement: Settlement, transaction: Transaction) -> dict[str, object]:
     return {
         "of_id": settlement.claim.id,
         "token": settlement.claim.token,
+        "held_state": State.SENDING.value,
         "new_state": settlement.state.value,
         "new_due_at": settlement.due_at,
         "new_tries": settlement.tries,
