@@ -58,7 +58,7 @@ def load(file: Path | None = None, need_secrets: bool = True) -> Configuration:
     parsed = _validated(DestinationsFile, destinations_file, _read_toml(destinations_file))
     _check_leases(settings, parsed.destinations, destinations_file)
     if need_secrets:
-        _check_secrets(parsed.destinations, destinations_file)
+        _check_secrets(settings, file, parsed.destinations, destinations_file)
     return Configuration(settings, parsed.destinations, file, destinations_file)
 
 
@@ -152,11 +152,21 @@ def _check_leases(settings: Settings, destinations: Mapping[str, Destination], f
             )
 
 
-def _check_secrets(destinations: Mapping[str, Destination], file: Path) -> None:
+def _check_secrets(
+    settings: Settings, file: Path, destinations: Mapping[str, Destination], destinations_file: Path
+) -> None:
+    places = {
+        f"{file}: database_password": settings.database_password,
+        f"{file}: broker_password": settings.broker_password,
+        **{
+            f"{destinations_file}: destinations.{name}.password": d.password
+            for name, d in destinations.items()
+        },
+    }
     problems = [
-        f"{file}: destinations.{name}.password is not to be had from {destination.password}: put it there"
-        for name, destination in destinations.items()
-        if destination.password.read() is None
+        f"{key} is not to be had from {place}: put it there"
+        for key, place in places.items()
+        if place is not None and place.read() is None
     ]
     if problems:
         raise ConfigError(problems)

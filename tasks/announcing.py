@@ -7,19 +7,21 @@ told; above that only retried and dead messages are.
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
+from celery.events import EventDispatcher
 
 from worker.deliveries import Claim
 from worker.ports import Step
 
-from .app import PUBLISH_OPTIONS
+from .connecting import connection_to_publish
+from .telling import SendingWatch
 
 MAX_STEPS_A_SECOND = 200
 MAX_QUEUED = 5000
@@ -27,8 +29,6 @@ FLUSH_SECONDS = 0.2
 BROKER_PAUSE_SECONDS = 2.0
 MAX_TEXT_CHARACTERS = 300
 ALWAYS_TOLD = frozenset({Step.RETRIED, Step.DEAD})
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,15 @@ class Announcer:
     Args:
         app: the Celery application.
         node_name: the worker's node name, under which watchers know it.
+        watch: is told whether events can be sent.
 
     Attributes:
         dropped: steps not told because too many came or the broker was away.
     """
 
-    def __init__(self, app: Celery, node_name: str) -> None:
+    def __init__(self, app: Celery, node_name: str, watch: SendingWatch) -> None:
         self._app = app
+        self._watch = watch
         self._node_name = node_name
         self._queue: queue.Queue[Told | None] = queue.Queue(MAX_QUEUED)
         self._second = 0
@@ -90,38 +92,37 @@ class Announcer:
     def _run(self) -> None:
         while True:
             try:
-                with self._app.connection_for_write(transport_options=PUBLISH_OPTIONS) as connection:
+                with connection_to_publish(self._app) as connection:
                     self._send_all(connection)
                 return
             except Exception as error:
-                log.debug("events are not sent just now: %s", type(error).__name__)
+                self._watch.fails("events", error)
                 time.sleep(BROKER_PAUSE_SECONDS)
 
     def _send_all(self, connection: Any) -> None:
-        dispatcher = self._app.events.Dispatcher(
+        dispatcher = EventDispatcher(
             connection,
             self._node_name,
-            True,
+            app=self._app,
             buffer_while_offline=False,
             buffer_group=frozenset({"task"}),
             buffer_limit=MAX_STEPS_A_SECOND,
         )
-        while True:
-            told = self._next(dispatcher)
-            if told is None:
-                break
+        told = self._queue.get()
+        while told is not None:
             for kind, fields in events_of(told):
                 dispatcher.send(kind, timestamp=told.at, **fields)
+            told = self._next(dispatcher)
         dispatcher.flush()
         dispatcher.close()
 
     def _next(self, dispatcher: Any) -> Told | None:
-        """Return the next step, sending off what is buffered whenever none comes for a moment."""
-        while True:
-            try:
-                return self._queue.get(timeout=FLUSH_SECONDS)
-            except queue.Empty:
-                dispatcher.flush()
+        """Return the next step, sending off what is buffered when none comes for a moment."""
+        with suppress(queue.Empty):
+            return self._queue.get(timeout=FLUSH_SECONDS)
+        dispatcher.flush()
+        self._watch.works("events")
+        return self._queue.get()
 
 
 def row_of(claim: Claim) -> str:

@@ -14,26 +14,30 @@ from celery import Celery
 from config import ConfigError, Settings, load_settings
 from worker.broker import broker_url
 
+from .connecting import ANSWER_SECONDS, HEARTBEAT_SECONDS, broker_options, tls_options
+
 QUEUE = "orderflow"
 DELIVER = "tasks.deliver"
 SWEEP = "tasks.sweep"
 HINT_EXPIRES_SECONDS = 60
 SWEEP_SCHEDULE_SECONDS = 30.0
 
-PUBLISH_OPTIONS = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "max_retries": 0}
-"""Publishing gives up within a second: by default it would wait for a dead broker for ever."""
-
 
 def celery_broker_url(settings: Settings) -> str:
     """Return the broker's address: the configured one, or the embedded broker's socket."""
     if settings.broker_is_embedded:
         return broker_url(settings.state_dir)
-    return settings.broker_url.get_secret_value()
+    return settings.broker_address().get_secret_value()
 
 
 def make_app(settings: Settings) -> Celery:
-    """Return the Celery application for these settings."""
-    made = Celery("orderflow_outbox", broker=celery_broker_url(settings), set_as_current=False)
+    """Return the Celery application for these settings.
+
+    Raises:
+        ConfigError: the broker's password is not where it is said to be kept.
+    """
+    url = celery_broker_url(settings)
+    made = Celery("orderflow_outbox", broker=url, events="tasks.consuming:Events", set_as_current=False)
     made.conf.update(
         task_default_queue=QUEUE,
         task_ignore_result=True,
@@ -43,15 +47,19 @@ def make_app(settings: Settings) -> Celery:
         accept_content=["json"],
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
+        worker_consumer="tasks.consuming:Consumer",
+        # The opposite is announced, with a warning, at each loss of a connection; no task is held so long.
+        worker_cancel_long_running_tasks_on_connection_loss=True,
+        worker_enable_prefetch_count_reduction=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_connection_timeout=2.0,
-        broker_transport_options={
-            "health_check_interval": 10,
-            "socket_timeout": 10,
-            "socket_connect_timeout": 5,
-            "socket_keepalive": True,
-        },
+        broker_connection_timeout=ANSWER_SECONDS,
+        # A broker that is full or forbids a command is as good as a dead one, and no worse.
+        broker_channel_error_retry=True,
+        broker_heartbeat=HEARTBEAT_SECONDS,
+        broker_transport_options=broker_options(url),
+        broker_use_ssl=tls_options(settings),
+        beat_scheduler="tasks.beating:Scheduler",
         beat_schedule={
             "sweep": {
                 "task": SWEEP,
@@ -65,9 +73,9 @@ def make_app(settings: Settings) -> Celery:
     return made
 
 
-def _settings() -> Settings:
+def _app() -> Celery:
     try:
-        return load_settings()
+        return make_app(load_settings())
     except ConfigError as error:  # the command line shows the problems, not where Python met them
         sys.exit("\n".join(error.problems))
 
@@ -76,4 +84,4 @@ def _settings() -> Settings:
 for _noisy in ("celery.worker.strategy", "celery.app.trace"):
     logging.getLogger(_noisy).setLevel(logging.WARNING)
 
-app = make_app(_settings())
+app = _app()

@@ -24,6 +24,7 @@ from worker.service import build_engine
 from .announcing import Announcer
 from .app import app
 from .stopping import StopLine
+from .telling import SendingWatch
 from .waking import Waker
 
 STOP_MARGIN_SECONDS = 6.0
@@ -63,7 +64,8 @@ def start_engine(**_: Any) -> None:
     if _configuration is None:
         return
     configuration = _configuration
-    waker, _announcer = Waker(app), Announcer(app, _node_name)
+    watch = SendingWatch(log)
+    waker, _announcer = Waker(app, watch), Announcer(app, _node_name, watch)
     announcer = _announcer
     engine = EngineThread(lambda: build_engine(configuration, waker, announcer))
     engine.start()

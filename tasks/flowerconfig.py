@@ -1,10 +1,12 @@
-"""Flower's own configuration, which it executes: always behind a login, on the configured address."""
+"""Flower's own configuration, which it executes: always behind a login, and back soon after its broker."""
 
+import flower.app
 from flower.urls import handlers
 from flower.views.monitor import Metrics
 from tornado import web
 
 from config import load_settings
+from tasks.watching import Events
 from worker.flower_login import flower_login
 
 
@@ -17,6 +19,7 @@ class ClosedMetrics(Metrics):
 
 
 handlers.insert(0, (r"/metrics", ClosedMetrics))
+flower.app.Events = Events
 
 _settings = load_settings()
 
@@ -24,4 +27,5 @@ basic_auth = [flower_login(_settings).basic_auth]
 address = _settings.flower.address
 port = _settings.flower.port
 max_tasks = 20000
+enable_events = False  # workers tell from the start, and it would ask them every few seconds
 tasks_columns = "name,uuid,state,args,kwargs,retries,exception,runtime,received,worker"

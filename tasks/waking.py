@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 
 from celery import Celery
 
-from .app import DELIVER, HINT_EXPIRES_SECONDS, PUBLISH_OPTIONS, QUEUE
-
-log = logging.getLogger(__name__)
+from .app import DELIVER, HINT_EXPIRES_SECONDS, QUEUE
+from .connecting import connection_to_publish
+from .telling import SendingWatch
 
 
 class Waker:
-    """Sends hints from a thread of its own; at most one waits, and a dead broker holds nobody up."""
+    """Sends hints from a thread of its own; at most one waits, and a dead broker holds nobody up.
 
-    def __init__(self, app: Celery) -> None:
+    Args:
+        app: the Celery application.
+        watch: is told of hints that are sent and of those that are lost.
+    """
+
+    def __init__(self, app: Celery, watch: SendingWatch) -> None:
         self._app = app
+        self._watch = watch
         self._wanted: queue.Queue[None] = queue.Queue(maxsize=1)
         threading.Thread(target=self._run, name="outbox-waker", daemon=True).start()
 
@@ -33,10 +38,12 @@ class Waker:
             try:
                 send_hint(self._app)
             except Exception as error:
-                log.debug("a hint was lost: %s", type(error).__name__)
+                self._watch.fails("hints", error)
+            else:
+                self._watch.works("hints")
 
 
 def send_hint(app: Celery) -> None:
     """Send one hint on a connection of its own, within a second; raises when the broker does not take it."""
-    with app.connection_for_write(transport_options=PUBLISH_OPTIONS) as connection:
+    with connection_to_publish(app) as connection:
         app.send_task(DELIVER, queue=QUEUE, connection=connection, retry=False, expires=HINT_EXPIRES_SECONDS)

@@ -143,6 +143,11 @@ class Postgres:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
+    @property
+    def listens_at(self) -> Path:
+        """Its socket."""
+        return self.socket / ".s.PGSQL.5432"
+
     def dsn(self, database: str) -> str:
         """Return a database's address in libpq's words."""
         return f"host={self.socket} user={USER} dbname={database} password='{self._password}'"

@@ -70,6 +70,7 @@ class Rig:
             "attempt_deadline": "500ms",
             "hooks": [],
             "broker_url": "",
+            "broker_keys": "",
             "flower_port": 5555,
             "lease": LEASE_SECONDS,
             "drain": "3s",
@@ -85,7 +86,7 @@ class Rig:
         file = self.folder / "outbox.toml"
         file.write_text(
             f'database_url = "{self.database_url}"\nstate_dir = "{self.folder}/state"\n'
-            f'broker_url = "{values["broker_url"]}"\n'
+            f'broker_url = "{values["broker_url"]}"\n{values["broker_keys"]}\n'
             f'[engine]\nlease = "{values["lease"]}s"\nsweep = "200ms"\ndrain = "{values["drain"]}"\n'
             f'[alerts]\ngrouping = "100ms"\nhooks = {values["hooks"]}\n'
             f"[flower]\nport = {values['flower_port']}\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -18,8 +17,22 @@ from sqlalchemy import Engine
 
 from orderflow_outbox.tables import audit, dead_letter, gate
 from tests.documents import order
-from tests.steps import DAY, DELIVERED, Clock, bury, claim_all, finish, put, row, rows, set_row, why
-from worker.commands import FAILED, USAGE_ERROR, main
+from tests.shell import Ran, Shell
+from tests.steps import (
+    DAY,
+    DELIVERED,
+    Clock,
+    bury,
+    claim_all,
+    claim_one,
+    finish,
+    put,
+    row,
+    rows,
+    set_row,
+    why,
+)
+from worker.commands import FAILED, USAGE_ERROR
 from worker.database import connect
 from worker.deliveries import Reply
 from worker.replay import replay
@@ -28,36 +41,6 @@ from worker.verdicts import Refused, RetryLater
 
 PROJECT = Path(__file__).resolve().parents[1]
 WHY = ("--why", "article added")
-
-
-@dataclass(frozen=True)
-class Ran:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.out.count("\n") == 1, "one document on one line"
-        return json.loads(self.out)
-
-
-class Shell:
-    """Runs commands in this process, since starting Python for each would take a second."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def any(self, *arguments: object) -> Ran:
-        self._capsys.readouterr()
-        status = main([str(each) for each in arguments])
-        told = self._capsys.readouterr()
-        return Ran(status, told.out, told.err)
-
-    def good(self, *arguments: object) -> Ran:
-        ran = self.any(*arguments)
-        assert (ran.status, ran.err) == (0, "")
-        return ran
 
 
 @pytest.fixture
@@ -102,6 +85,19 @@ def test_from_an_empty_database_to_a_message_in_real_processes(tmp_path: Path) -
     assert run("show", "2") == Ran(FAILED, "", "there is no message 2\n")
 
 
+def test_health_is_a_database_that_answers_with_tables_of_this_release(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shell = Shell(capsys)
+    refused = shell.any("health")
+    assert (refused.status, refused.out, refused.err.count("\n")) == (FAILED, "", 1)
+    (tmp_path / "outbox.db").touch()
+    assert "no outbox tables" in shell.any("health").err
+    shell.good("db", "upgrade")
+    assert "answers" in shell.good("health").out
+    assert shell.good("health", "--json").json == {"ok": True}
+
+
 def test_tables_are_made_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     shell = Shell(capsys)
     assert shell.good("db", "upgrade", "--json").json == {"before": 0, "now": 1}
@@ -135,7 +131,7 @@ def test_enqueuing_the_same_again_says_so(shell: Shell, document: Path) -> None:
 
 
 def test_status_tells_how_many_stand_where(shell: Shell, engine: Engine, store: Store) -> None:
-    assert shell.good("status").out == "nothing has been enqueued yet\n"
+    assert shell.good("status").out == "nothing waits, and no dead letter is open\n"
     assert shell.good("status", "--json").json == {"destinations": [], "incidents": []}
     bury(store, engine, key="order:1")
     put(engine, key="order:1")
@@ -145,15 +141,34 @@ def test_status_tells_how_many_stand_where(shell: Shell, engine: Engine, store: 
     put(engine)
     told = shell.good("status", "--json").json
     (main_row,) = told["destinations"]
-    counted = {name: main_row[name] for name in ("pending", "due", "parked", "sending", "delivered", "dead")}
-    assert counted == {"pending": 2, "due": 1, "parked": 1, "sending": 0, "delivered": 1, "dead": 1}
-    assert (main_row["destination"], main_row["gate"]) == ("main", "open")
-    assert main_row["oldest_due_seconds"] >= 0
+    assert main_row.pop("oldest_due_seconds") >= 0
+    now = {"pending": 2, "due": 1, "parked": 1, "sending": 0, "open_letters": 1}
+    assert main_row == {"destination": "main", "gate": "open", "gate_reason": None, **now}
     assert [each["reason"] for each in told["incidents"]] == ["items_failed"]
     shown = shell.good("status").out.splitlines()
     assert shown[0].split()[:3] == ["destination", "gate", "pending"]
-    assert shown[1].split()[:8] == ["main", "open", "2", "1", "1", "0", "1", "1"]
+    assert shown[1].split()[:7] == ["main", "open", "2", "1", "1", "0", "1"]
     assert "main order-import items_failed, 1 ×" in shown[2]
+
+
+def test_totals_count_the_finished_too(shell: Shell, engine: Engine, store: Store) -> None:
+    bury(store, engine)
+    put(engine)
+    finish(store, DELIVERED)
+    (main_row,) = shell.good("status", "--totals", "--json").json["destinations"]
+    assert (main_row["pending"], main_row["open_letters"]) == (0, 1)
+    finished = {"delivered": 1, "dead": 1, "superseded": 0, "cancelled": 0}
+    assert {name: main_row[name] for name in finished} == finished
+    assert shell.good("status", "--totals").out.splitlines()[1].split()[6:8] == ["1", "1"]
+
+
+def test_a_message_in_an_engines_hands_is_counted_as_being_sent(
+    shell: Shell, engine: Engine, store: Store
+) -> None:
+    put(engine)
+    claim_one(store)
+    (main_row,) = shell.good("status", "--json").json["destinations"]
+    assert (main_row["pending"], main_row["sending"]) == (0, 1)
 
 
 def a_life(engine: Engine, store: Store) -> tuple[int, int]:

@@ -7,8 +7,10 @@ import tomllib
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from sqlalchemy import make_url
 
 from config import (
     ConfigError,
@@ -397,6 +399,93 @@ def test_secrets_are_in_no_representation_and_no_dump(
     assert not [text for text in shown if SECRET in text]
 
 
+# The database's password
+
+
+PLACE = "database_password = { file = '/run/secrets/postgres' }\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("sqlite:///var/outbox.db", "database_url is SQLite, which asks for no password"),
+        (f"postgresql://shop:{SECRET}@h/d", "database_url holds a password already"),
+        (f"postgresql://shop@h/d?password={SECRET}", "database_url holds a password already"),
+        ("postgresql://h/d", "database_url names no user for it: write postgresql://user@host/database"),
+    ],
+)
+def test_a_password_that_the_database_s_address_has_no_place_for_is_refused(
+    tmp_path: Path, url: str, told: str
+) -> None:
+    said = refusal(tmp_path, outbox=f"database_url = '{url}'\n{PLACE}")
+    assert "outbox.toml: database_password is (hidden): " in said
+    assert told in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "postgresql+psycopg"])
+@pytest.mark.parametrize(
+    "host", ["h/d", "h:5432/d?sslmode=verify-full", "/d?host=/run/postgresql", "[::1]/d"]
+)
+def test_a_password_from_a_file_completes_the_database_s_address(
+    tmp_path: Path, kind: str, host: str
+) -> None:
+    file, odd = tmp_path / "secret", "p@s:s/w?r#d%+&ü"
+    file.write_text(f"{odd}\n")
+    settings = written(
+        tmp_path,
+        outbox=f"database_url = '{kind}://shop@{host}'\ndatabase_password = {{ file = '{file}' }}",
+    ).settings
+    made = make_url(settings.database_address().get_secret_value())
+    assert made == make_url(f"{kind}://shop@{host}").set(password=odd)
+    shown = [repr(settings), str(settings.database_address()), str(settings.dump_for_people())]
+    assert not [text for text in shown if odd in text or quote(odd, safe="") in text]
+
+
+def test_the_database_s_password_comes_from_the_environment_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_SECRET", SECRET)
+    monkeypatch.setenv("OUTBOX_DATABASE_URL", "postgresql://shop@h/d")
+    monkeypatch.setenv("OUTBOX_DATABASE_PASSWORD", '{"env": "DATABASE_SECRET"}')
+    settings = written(tmp_path, outbox=f"database_url = 'postgresql://other@h/d'\n{PLACE}").settings
+    assert settings.database_address().get_secret_value() == f"postgresql://shop:{SECRET}@h/d"
+
+
+def test_a_database_s_password_that_is_not_there_is_refused_naming_its_place(tmp_path: Path) -> None:
+    outbox = "database_url = 'postgresql://shop@h/d'\ndatabase_password = { env = 'NOT_SET' }"
+    told = "database_password is not to be had from environment variable NOT_SET: put it there"
+    assert f"outbox.toml: {told}" in refusal(tmp_path, outbox=outbox)
+    settings = load(tmp_path / "outbox.toml", need_secrets=False).settings
+    with pytest.raises(ConfigError, match=told):
+        settings.database_address()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgres://shop:{SECRET}@h/d",
+        f"postgresql+psycopg2://shop:{SECRET}@h/d",
+        f"postgresql+asyncpg://shop:{SECRET}@h/d",
+        f"postgresql:/shop:{SECRET}@h/d",
+        "sqlite:outbox.db",
+        "var/outbox.db",
+    ],
+)
+def test_an_address_of_another_kind_is_answered_with_the_two_there_are(tmp_path: Path, url: str) -> None:
+    said = refusal(tmp_path, outbox=f"database_url = '{url}'")
+    assert said.endswith("database_url is (hidden): give sqlite:///path or postgresql://user@host/database")
+
+
+@pytest.mark.parametrize("login", [f"shop:{SECRET}@{SECRET}", f"shop:a/b@{SECRET}"])
+def test_an_at_sign_in_a_password_is_refused_before_the_rest_is_taken_for_a_host(
+    tmp_path: Path, login: str
+) -> None:
+    said = refusal(tmp_path, outbox=f"database_url = 'postgresql://{login}@h/d'")
+    assert "as %40" in said
+    assert SECRET not in said
+
+
 # The environment
 
 
@@ -407,6 +496,23 @@ def test_the_environment_overrules_the_file(tmp_path: Path, monkeypatch: pytest.
     assert settings.database_url.get_secret_value() == "sqlite:///elsewhere.db"
     assert settings.engine.lease == timedelta(seconds=100)
     assert settings.engine.sweep == timedelta(seconds=7)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OUTBOX_FLOWER__PASSWORD", '{"file": "/elsewhere"}'),
+        ("OUTBOX_FLOWER__PASSWORD__FILE", "/elsewhere"),
+        ("OUTBOX_FLOWER", '{"password": {"file": "/elsewhere"}}'),
+    ],
+)
+def test_the_environment_s_place_of_a_secret_overrules_the_file_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    flower = written(tmp_path, outbox="[flower]\nport = 1234\npassword = { env = 'HERE' }").settings.flower
+    assert str(flower.password) == "file /elsewhere"
+    assert flower.port == 1234
 
 
 def test_the_environment_names_the_settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres import Postgres
+from tests.brokers import Proxy
+from tests.postgres import USER, Postgres
 from tests.rig import PROJECT, Place, Rig, WorkerProcess, eventually, rig
 from worker.broker import EmbeddedBroker
 
@@ -35,11 +36,13 @@ def server() -> Iterator[Postgres]:
 
 
 @contextmanager
-def at_work(server: Postgres, folder: Path) -> Iterator[tuple[Rig, WorkerProcess]]:
+def at_work(
+    server: Postgres, folder: Path, through: Proxy | None = None
+) -> Iterator[tuple[Rig, WorkerProcess]]:
     """A rig in the middle of its deliveries."""
-    place = Place(folder, server.url("outbox"))
+    url = server.url("outbox") if through is None else f"postgresql://{USER}@127.0.0.1:{through.port}/outbox"
     with (
-        rig(place) as made,
+        rig(Place(folder, url)) as made,
         EmbeddedBroker(folder / "state"),
         made.worker(CHILDREN) as worker,
     ):
@@ -65,6 +68,7 @@ def assert_waits_quietly(worker: WorkerProcess) -> None:
 
 
 def assert_all_arrive(made: Rig, orders: int, seconds: float = BACK_SECONDS) -> None:
+    made.engine.dispose()  # the test's own connections were cut as well
     eventually(lambda: made.states() == {"delivered"}, seconds)
     taken_in = Counter(each.reference for each in made.simulator.ledger.accepted)
     assert taken_in == Counter(f"SO-{n}" for n in range(orders))
@@ -94,6 +98,18 @@ def test_workers_come_back_by_themselves_after_a_restart_of_the_database(
             assert said.count(gone) <= CHILDREN, "one line for each engine, not for each try"
             assert said.count(gone) == said.count(back)
         assert said.count("the database does not answer") == CHILDREN
+
+
+def test_workers_come_back_by_themselves_after_a_cut_of_the_line_to_the_database(
+    server: Postgres, tmp_path: Path
+) -> None:
+    with Proxy.running(server.listens_at) as line, at_work(server, tmp_path, line) as (made, worker):
+        line.cut()
+        assert_waits_quietly(worker)
+        line.heal()
+        assert_all_arrive(made, 60)
+        assert worker.terminate() == 0
+        assert worker.log.read_text().count("the database does not answer") == CHILDREN
 
 
 def test_workers_go_on_after_a_freeze_of_the_database(server: Postgres, tmp_path: Path) -> None:

@@ -132,6 +132,7 @@ def a_days_work(made: Stocked) -> dict[str, list[Planned]]:
     watch("cancel", lambda: cancel(store, pending, "ann", "unwanted"))
     watch("show", lambda: read(made, lambda transaction: finding.life_of(transaction, pending)))
     watch("dead list", lambda: read(made, lambda t: finding.dead_letters(t, finding.Filter(), 20)))
+    watch("status", lambda: read(made, finding.standing))
     watch("alert due", lambda: read(made, incidents.has_due_alert))
     watch("alert", lambda: alert(made))
     return seen

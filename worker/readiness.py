@@ -13,12 +13,13 @@ def check_ready(configuration: Configuration) -> None:
 
     Raises:
         UnsupportedSchema: there are no tables, or they are of another release.
+        DatabaseAway: the database does not answer.
         ConfigError: the database's address cannot be used.
         SecretMissing: a destination's password is not to be had.
     """
     for destination in configuration.destinations.values():
         destination.secret()
-    engine = connect(configuration.settings.database_url, must_exist=True)
+    engine = connect(configuration.settings.database_address(), must_exist=True)
     try:
         schema.check(engine)
     finally:

@@ -111,7 +111,7 @@ def checked_why(why: str) -> str:
 @contextmanager
 def opened_store() -> Iterator[Store]:
     """Open the store of the configured database, once its tables are of this release."""
-    engine = connect(load_settings().database_url, must_exist=True)
+    engine = connect(load_settings().database_address(), must_exist=True)
     try:
         schema.check(engine)
         yield Store(engine)

@@ -106,8 +106,8 @@ class Demo:
     def states(self) -> Counter[str]:
         """Return how many messages stand in each state."""
         with self.store.reading() as transaction:
-            rows = finding.counts(transaction)
-        return Counter({state.value: sum(row[state.value] for row in rows) for state in State})
+            by_destination = finding.totals(transaction).values()
+        return Counter({state.value: sum(each[state] for each in by_destination) for state in State})
 
     def settled(self) -> bool:
         """Tell whether every message has ended."""
@@ -193,7 +193,7 @@ def run(orders: int, console: Console) -> tuple[Summary, dict[str, Any] | None]:
 def _play(orders: int, console: Console, url: str, receiver: AlertReceiver, begun: float) -> Summary:
     settings = load().settings
     settings.state_dir.mkdir(mode=0o700)
-    engine = connect(settings.database_url)
+    engine = connect(settings.database_address())
     try:
         schema.upgrade(engine)
         shop_metadata.create_all(engine)
