@@ -18,7 +18,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test bench lint lock secrets clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1 \t/' | expand -t 10
@@ -31,6 +31,9 @@ demo: $(VENV)/.runtime ## Show the main job: orders delivered past faults, dead 
 test: $(VENV)/.dev ## Run every test, the type checker, the linter and the import contracts
 	@$(BIN)/python -m pytest
 
+bench: $(VENV)/.dev ## Measure drain rate and latency against a plain Celery task per message
+	@$(BIN)/python -m bench
+
 lint: $(VENV)/.dev ## Check types, style and import contracts alone
 	@$(BIN)/python -m pytest tests/test_house.py
 
@@ -40,6 +43,16 @@ lock: ## Pin the newest versions that fit pyproject.toml (needs uv)
 	    --upgrade $(LOCK) -o requirements/dev.txt
 
 LOCK := --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate --quiet
+
+# A container's user is not this one: the folder keeps others out, the files can be read.
+secrets: ## Make the passwords that docker-compose.yml asks for, in secrets/, where there are none
+	@install -d -m 0700 secrets
+	@for name in postgres redis flower; do \
+	    test -s secrets/$${name}_password \
+	        || od -An -N 24 -t x1 /dev/urandom | tr -d ' \n' > secrets/$${name}_password; \
+	done
+	@test -s secrets/orderflow_main_password || printf demo > secrets/orderflow_main_password
+	@chmod 0444 secrets/*
 
 clean: ## Remove .venv and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

@@ -12,6 +12,7 @@ from orderflow_outbox import PREDEFINED
 from orderflow_outbox.schema import CURRENT_VERSION
 from worker import schema
 from worker.database import connect
+from worker.durability import durability_warnings
 
 from . import output
 
@@ -32,14 +33,18 @@ def check_command(
     ] = None,
     json: output.Json = False,
 ) -> None:
-    """Read the configuration, and say when a person would be called."""
+    """Read the configuration, say when a person would be called, and warn of a database that may lose."""
     configuration = load(file)
     rows = _patience(configuration)
+    warnings = durability_warnings(configuration.settings)
     if json:
-        output.print_json({"ok": True, "file": str(configuration.file), "patience": rows})
+        told = {"ok": True, "file": str(configuration.file), "patience": rows, "warnings": warnings}
+        output.print_json(told)
         return
     files = f"{configuration.file} and {configuration.destinations_file}"
     output.console.print(output.plain(f"{files} are in order"))
+    for warning in warnings:
+        output.console.print(output.warning(warning))
     shown = output.table("destination", "operation", "tries", "last try after", "a person is called after")
     for row in rows:
         shown.add_row(
@@ -76,7 +81,7 @@ def _patience(configuration: Configuration) -> list[dict[str, Any]]:
 
 def upgrade_command(json: output.Json = False) -> None:
     """Make the tables, or bring them up to this release."""
-    engine = connect(load_settings().database_url)
+    engine = connect(load_settings().database_address())
     try:
         before = schema.upgrade(engine)
     finally:

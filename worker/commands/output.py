@@ -56,6 +56,13 @@ def state(name: str) -> Text:
     return Text(name, style=STATE_STYLES.get(name, ""))
 
 
+def warning(line: str) -> Text:
+    """Return a line that a person should see, though nothing is refused for it."""
+    shown = plain(f"warning: {line}")
+    shown.stylize("yellow")
+    return shown
+
+
 def moment(value: datetime | None) -> str:
     """Return a moment in UTC as people read it."""
     return "–" if value is None else f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"

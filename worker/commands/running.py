@@ -1,4 +1,4 @@
-"""`up`, `sweep`, `hold` and `resume`."""
+"""`up`, `health`, `sweep`, `hold` and `resume`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class RunFailed(Exception):
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("up")(up_command)
+    app.command("health")(health_command)
     app.command("sweep")(sweep_command)
     app.command("hold")(hold_command)
     app.command("resume")(resume_command)
@@ -54,6 +55,16 @@ def up_command(
         return supervisor.run()
     except OSError as error:
         raise RunFailed(f"a part could not be started: {error}") from None
+
+
+def health_command(json: output.Json = False) -> None:
+    """Succeed while the database answers and its tables are of this release."""
+    with opened_store() as store, store.reading():
+        pass
+    if json:
+        output.print_json({"ok": True})
+    else:
+        output.console.print("the database answers, and its tables are of this release")
 
 
 def sweep_command(json: output.Json = False) -> None:
