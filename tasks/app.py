@@ -48,9 +48,6 @@ def make_app(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         worker_consumer="tasks.consuming:Consumer",
-        # The opposite is announced, with a warning, at each loss of a connection; no task is held so long.
-        worker_cancel_long_running_tasks_on_connection_loss=True,
-        worker_enable_prefetch_count_reduction=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=ANSWER_SECONDS,

@@ -31,6 +31,8 @@ RETRY_SECONDS = 4
 """The longest pause between two tries to connect."""
 PUBLISH_SECONDS = 0.5
 """How long a hint may wait for the broker: by default it would wait for a dead one for ever."""
+AMQP_PUBLISH_SECONDS = 0.3
+"""The same for each answer of RabbitMQ: a hint that was under way waits for up to three of them."""
 
 _AMQP_TIMEOUTS = ("connect_timeout", "read_timeout", "write_timeout")
 _REDIS_TIMEOUTS = ("socket_connect_timeout", "socket_timeout")
@@ -54,8 +56,9 @@ def broker_options(url: str) -> dict[str, Any]:
 
 def publish_options(url: str) -> dict[str, Any]:
     """Return the transport options of a connection that sends hints or events, and gives up soon."""
-    timeouts = _AMQP_TIMEOUTS if _is_amqp(url) else _REDIS_TIMEOUTS
-    return {"max_retries": 0, **dict.fromkeys(timeouts, PUBLISH_SECONDS)}
+    if _is_amqp(url):
+        return {"max_retries": 0, **dict.fromkeys(_AMQP_TIMEOUTS, AMQP_PUBLISH_SECONDS)}
+    return {"max_retries": 0, **dict.fromkeys(_REDIS_TIMEOUTS, PUBLISH_SECONDS)}
 
 
 def tls_options(settings: Settings) -> dict[str, Any] | None:

@@ -7,12 +7,12 @@ worker when a broker refuses a command, and replaces no dead child process meanw
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 import celery.app.events
 from celery.events import EventDispatcher
 from celery.worker import consumer
-from celery.worker.consumer.consumer import CONNECTION_RETRY
 from celery.worker.state import maybe_shutdown
 
 from .connecting import RETRY_SECONDS, broker_switch, connect_patiently, wait
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 class Consumer(consumer.Consumer):
     """Takes hints from the broker, comes back by itself, and says once when it cannot and when it can."""
+
+    connection: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Nothing is to be agreed upon with other workers: the database has it all.
@@ -54,7 +56,11 @@ class Consumer(consumer.Consumer):
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
         """Say so, once, clean up, and wait a little where the broker has not served for long."""
         self._usable.off(exc)
-        super().on_connection_error_after_connected(exc)
+        connection, self.connection = self.connection, None
+        # It fails while a hint is under way, in more than one manner: Celery's own would end the worker.
+        for clean in (connection.collect, connection.close):
+            with suppress(Exception):
+                clean()
         if self._becoming_steady is not None:
             self.timer.cancel(self._becoming_steady)
         was_steady, self._is_steady = self._is_steady, False
@@ -101,9 +107,16 @@ class Events(celery.app.events.Events):
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    return not (isinstance(record.args, tuple) and CONNECTION_RETRY in record.args)
+    """Tell whether a line is more than that a hint could not be acknowledged to a broker that went."""
+    return not str(record.msg).startswith("Couldn't ack")
 
 
-logging.getLogger("celery.worker.consumer.consumer").addFilter(_is_news)
-logging.getLogger("celery.worker.consumer.connection").setLevel(logging.WARNING)
-logging.getLogger("kombu.transport.redis").setLevel(logging.ERROR)
+logging.getLogger("celery.worker.request").addFilter(_is_news)
+# What these add at each loss is told by the switch already.
+for _name, _level in {
+    "celery.worker.consumer.connection": logging.WARNING,
+    "celery.worker.loops": logging.CRITICAL,
+    "kombu.transport.redis": logging.ERROR,
+    "kombu.transport.virtual.base": logging.WARNING,
+}.items():
+    logging.getLogger(_name).setLevel(_level)

@@ -184,6 +184,7 @@ def test_a_socket_left_by_a_killed_server_does_not_hinder_the_next(state_dir: Pa
     holder = hold_a_broker(state_dir)
     os.kill(client_of(state_dir).info("server")["process_id"], signal.SIGKILL)
     kill(holder)
+    assert eventually(lambda: not answers(state_dir))
     assert socket_of(state_dir).exists()
     with EmbeddedBroker(state_dir):
         assert answers(state_dir)

@@ -21,9 +21,10 @@ from typing import Any
 
 import pytest
 import redis
+from celery.events import EventDispatcher
 
 import config
-from tasks import connecting
+from tasks import connecting, watching
 from tasks.app import make_app
 from tasks.beating import Scheduler
 from tasks.waking import send_hint
@@ -34,7 +35,7 @@ from worker.switch import LoggedSwitch
 CHILDREN = 2
 MEASURED_SECONDS = 5.0
 BACK_SECONDS = 30.0
-MOST_OF_A_CORE = 0.25
+MOST_OF_A_CORE = 0.10
 CANNOT = "cannot be used; messages are delivered without it"
 CAN = "can be used again"
 LINE = re.compile(r"^\[\S+ \S+ (?P<level>\w+)/(?P<process>[\w-]+)\] (?P<text>.*)$", re.MULTILINE)
@@ -188,26 +189,29 @@ def test_a_worker_outlives_a_broker_that_goes_while_hints_are_under_way(tmp_path
     with (
         RedisServer(tmp_path) as server,
         rig(place, broker_url=f"redis://{LOCALHOST}:{server.port}/0") as made,
-        made.worker() as worker,
+        made.worker(CHILDREN) as worker,
     ):
         eventually(lambda: worker.said(" ready."))
         app = make_app(config.load_settings(made.file))
-        (child,) = worker.children()
-        os.kill(child, signal.SIGSTOP)
-        send_hint(app)
         client = redis.Redis(port=server.port)
+        children = worker.children()
+        for child in children:
+            os.kill(child, signal.SIGSTOP)
+        send_hint(app)
         eventually(lambda: client.hlen("unacked") == 1)
-        # So that it meets the loss of the other connection first, as happens now and then.
+        # So that it meets the loss of the other connection first.
         worker.process.send_signal(signal.SIGSTOP)
         client.client_kill_filter(_type="pubsub")
         server.kill()
         worker.process.send_signal(signal.SIGCONT)
         eventually(lambda: worker.said(CANNOT))
-        os.kill(child, signal.SIGCONT)
+        for child in children:
+            os.kill(child, signal.SIGCONT)
         server.start()
         eventually(lambda: worker.said(CAN))
-        assert worker.children() == [child]
+        assert worker.children() == children
         assert deliver_by_hints(made, app) < 5
+        assert not worker.said("Traceback")
 
 
 def test_children_that_die_while_the_broker_is_away_are_replaced(tmp_path: Path) -> None:
@@ -294,3 +298,44 @@ def test_beat_says_once_that_its_broker_is_away_and_once_that_it_is_back(
         assert CANNOT in gone
         assert CAN in back
         scheduler.close()
+
+
+# Flower
+
+
+class Loop:
+    """The event loop of a Flower, which only counts what it is handed."""
+
+    def __init__(self) -> None:
+        self.handed = 0
+
+    def add_callback(self, _call: Callable[[], None]) -> None:
+        self.handed += 1
+
+
+def test_flower_hears_again_after_its_broker_was_restarted_and_says_both_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RedisServer(tmp_path) as server:
+        (tmp_path / "outbox.toml").write_text(f'broker_url = "redis://{LOCALHOST}:{server.port}/0"\n')
+        app = make_app(config.load_settings(tmp_path / "outbox.toml"))
+        loop = Loop()
+        watching.Events(app, loop, enable_events=False, max_tasks_in_memory=10).start()
+
+        def heard() -> bool:
+            with connecting.connection_to_publish(app) as connection:
+                EventDispatcher(connection, "test@here", app=app).send("worker-heartbeat")
+            return loop.handed > before
+
+        before = 0
+        eventually(heard)
+        server.kill()
+        eventually(lambda: CANNOT in caplog.text)
+        server.start()
+        before = loop.handed
+        begun = time.monotonic()
+        eventually(heard)
+        assert time.monotonic() - begun < 10
+        gone, back = (record.getMessage() for record in caplog.records if record.name == "tasks.watching")
+        assert CANNOT in gone
+        assert CAN in back

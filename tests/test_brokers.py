@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import ssl
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -27,6 +30,7 @@ pytestmark = on_sqlite
 
 READY = " ready."
 CANNOT = "cannot be used; messages are delivered without it"
+CAN = "can be used again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,3 +222,53 @@ def test_a_worker_with_a_wrong_password_says_so_and_delivers(place: Place) -> No
         redis.Redis(port=server.port, password=PASSWORD).config_set("requirepass", wrong)
         eventually(lambda: worker.said(READY))
         assert deliver_by_hints(made, app_of(made)) < 5
+
+
+def test_a_worker_whose_broker_forbids_a_command_says_so_once_and_delivers(place: Place) -> None:
+    options = ["--user", "shop", "on", f">{PASSWORD}", "~*", "&*", "+@all", "-brpop"]
+    with (
+        RedisServer(place.folder, *options) as server,
+        rig(
+            place,
+            broker_url=f"redis://shop@{LOCALHOST}:{server.port}/0",
+            broker_keys=password_in(place.folder),
+        ) as made,
+        made.worker() as worker,
+    ):
+        client = redis.Redis(port=server.port, decode_responses=True)
+        made.orders(5)
+        eventually(lambda: made.states() == {"delivered"})
+        assert seconds_between_tries(client) > 2, "it does not try again at once"
+        assert told(made).count(CANNOT) == 1
+        assert worker.process.poll() is None
+        client.execute_command("ACL", "SETUSER", "shop", "+brpop")
+        eventually(lambda: worker.said(CAN))
+        assert "Traceback" not in told(made)
+
+
+def seconds_between_tries(client: redis.Redis) -> float:
+    """Return how long after a forbidden command the next was tried."""
+
+    def tries() -> int:
+        return sum(entry["count"] for entry in client.acl_log())
+
+    first, begun = eventually(tries), time.monotonic()
+    eventually(lambda: tries() > first)
+    return time.monotonic() - begun
+
+
+def test_a_command_says_in_one_line_that_the_brokers_password_is_missing(place: Place) -> None:
+    keys = 'broker_password = { env = "NOT_SET" }'
+    with rig(place, broker_url=f"redis://{LOCALHOST}:1/0", broker_keys=keys) as made:
+        done = subprocess.run(
+            [sys.executable, "-m", "celery", "-A", "tasks", "report"],
+            cwd=PROJECT,
+            env=made.environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "broker_password is not to be had from environment variable NOT_SET: put it there"
+    )

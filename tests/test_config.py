@@ -486,6 +486,110 @@ def test_an_at_sign_in_a_password_is_refused_before_the_rest_is_taken_for_a_host
     assert SECRET not in said
 
 
+# The broker
+
+BROKER = "broker_url = 'redis://shop@redis:6379/0'\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis", "give redis://"),
+        ("sqs://h", "give redis://"),
+        ("redis://a/0;redis://b/0", "give one address"),
+        ("redis://:6379/0", "name the host"),
+        ("redis://h:port/0", "the port is no number"),
+        (f"redis://:{SECRET}/x@h/0", "%2F"),
+        (f"redis://:{SECRET}@x@h/0", "%40"),
+        ("redis://h/name", "number of a database"),
+        ("rediss://h/0?ssl_cert_reqs=none", "leave query"),
+        ("amqps://h//?ssl_check_hostname=false", "leave query"),
+        ("redis+socket://h/path", "the socket's path"),
+        ("redis+socket://", "the socket's path"),
+    ],
+)
+def test_a_broker_that_no_worker_could_reach_is_refused_without_its_address(
+    tmp_path: Path, url: str, why: str
+) -> None:
+    said = refusal(tmp_path, outbox=f"broker_url = '{url}'")
+    assert "broker_url is (hidden): " in said
+    assert why in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://shop@h:6379/0", "redis://shop:{}@h:6379/0"),
+        ("redis://h", "redis://:{}@h"),
+        ("rediss://h:6379/1", "rediss://:{}@h:6379/1"),
+        ("redis+socket:///run/r.sock", "redis+socket://:{}@/run/r.sock"),
+        ("amqp://shop@h//", "amqp://shop:{}@h//"),
+        ("amqps://shop@[::1]:5671/shop", "amqps://shop:{}@[::1]:5671/shop"),
+    ],
+)
+def test_the_brokers_password_goes_quoted_into_its_address(tmp_path: Path, url: str, address: str) -> None:
+    file = tmp_path / "secret"
+    file.write_text("p@ss/w:rd%1\n")
+    outbox = f"broker_url = '{url}'\nbroker_password = {{ file = '{file}' }}"
+    settings = written(tmp_path, outbox=outbox).settings
+    assert settings.broker_address().get_secret_value() == address.format("p%40ss%2Fw%3Ard%251")
+    assert "p@ss" not in f"{settings} {settings.dump_for_people()}"
+
+
+@pytest.mark.parametrize(
+    ("outbox", "why"),
+    [
+        ("broker_password = { env = 'A' }", "broker_url is empty"),
+        ("broker_url = ''\nbroker_password = { env = 'A' }", "broker_url is empty"),
+        (f"broker_url = 'redis://:{SECRET}@h/0'\nbroker_password = {{ env = 'A' }}", "one of the two"),
+        (BROKER + f"broker_password = '{SECRET}'", "never the secret itself"),
+    ],
+)
+def test_a_brokers_password_that_fits_no_broker_is_refused(tmp_path: Path, outbox: str, why: str) -> None:
+    said = refusal(tmp_path, outbox=outbox)
+    assert "broker_password is (hidden): " in said
+    assert why in said
+    assert SECRET not in said
+
+
+def test_a_brokers_password_comes_from_the_environment_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text("word")
+    monkeypatch.setenv("OUTBOX_BROKER_PASSWORD", f'{{"file": "{file}"}}')
+    settings = written(tmp_path, outbox=BROKER).settings
+    assert settings.broker_address().get_secret_value() == "redis://shop:word@redis:6379/0"
+
+
+def test_a_brokers_password_that_is_not_there_is_refused_naming_its_place(tmp_path: Path) -> None:
+    said = refusal(tmp_path, outbox=BROKER + "broker_password = { env = 'NOT_SET' }")
+    assert "broker_password is not to be had from environment variable NOT_SET: put it there" in said
+    with pytest.raises(ConfigError, match="broker_password is not to be had"):
+        load_settings(tmp_path / "outbox.toml").broker_address()
+
+
+@pytest.mark.parametrize(
+    ("url", "content", "why"),
+    [
+        ("redis://h", None, "only a rediss:// or amqps://"),
+        ("", None, "only a rediss:// or amqps://"),
+        ("rediss://h", None, "No such file"),
+        ("amqps://h", "no certificate", "holds no certificate"),
+    ],
+)
+def test_a_ca_file_that_verifies_nothing_is_refused(
+    tmp_path: Path, url: str, content: str | None, why: str
+) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    said = refusal(tmp_path, outbox=f"broker_url = '{url}'\nbroker_ca_file = '{file}'")
+    assert "broker_ca_file is '" in said
+    assert why in said
+
+
 # The environment
 
 
