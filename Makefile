@@ -34,8 +34,11 @@ test: $(VENV)/.dev ## Run every test, the type checker, the linter and the impor
 bench: $(VENV)/.dev ## Measure drain rate and latency against a plain Celery task per message
 	@$(BIN)/python -m bench
 
+soak: $(VENV)/.dev ## Run the longer storms: 20,000 messages through four workers, a small benchmark
+	@$(BIN)/python -m pytest -m soak -n 0
+
 lint: $(VENV)/.dev ## Check types, style and import contracts alone
-	@$(BIN)/python -m pytest tests/test_house.py
+	@$(BIN)/python -m pytest -n 0 tests/test_house.py
 
 lock: ## Pin the newest versions that fit pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra service --group build --upgrade $(LOCK) -o requirements/service.txt

@@ -1,0 +1,12 @@
+"""`python -m bench`: run in the project's folder."""
+
+from __future__ import annotations
+
+import sys
+
+from .commands import main
+
+try:
+    sys.exit(main(sys.argv[1:]))
+except KeyboardInterrupt:
+    sys.exit(130)

@@ -1,0 +1,37 @@
+"""What is sent: for each identity one order in OrderFlow's format, about a kilobyte of it."""
+
+from __future__ import annotations
+
+from orderflow_outbox import PREDEFINED
+
+OPERATION = "order-import"
+CHANNEL = "web"
+USER = "shop"
+PASSWORD = "bench"  # noqa: S105 (the receiver lets everyone in)
+PATH = PREDEFINED[OPERATION].path
+
+_LINES = 5
+
+
+def document(identity: str) -> str:
+    """Return the order of this identity."""
+    lines = "\n".join(
+        f"orderLine.{n}.product.externalReference=SKU-{n:05d}\n"
+        f"orderLine.{n}.quantity={n}\n"
+        f"orderLine.{n}.priceGross=12.00"
+        for n in range(1, _LINES + 1)
+    )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<imports><import type="order" operation="insert" externalReference="{identity}"><![CDATA['
+        f"state=created\nplaced=2026-11-01 09:30:00\ncurrency=GBP\ntotalPriceGross=180.00\n"
+        "deliveryContact=Alex Miller\ndeliveryAddressLine1=12 Harbour Street\ndeliveryTown=Porthaven\n"
+        "deliveryPostCode=AB1 2CD\ndeliveryCountry=GB\nemail=alex.miller@example.com\n"
+        f"{lines}\nshipment.externalReference={identity}-1\nshipment.state=ready"
+        "]]></import></imports>"
+    )
+
+
+def identities(prefix: str, count: int) -> list[str]:
+    """Return `count` identities that begin with `prefix`."""
+    return [f"{prefix}-{n:06d}" for n in range(count)]

@@ -1,0 +1,135 @@
+"""What the figures say: numbers for machines, a table for people."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .drain import DrainRound
+from .figures import Pairs, Plan
+from .latency import MESSAGES_A_SECOND, LatencyRound, quantile
+from .tally import Tally
+
+FIGURES = ("drain", "latency")
+SIDES = ("outbox", "plain")
+SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "max": 1.0}
+
+
+def drain_report(pairs: Pairs[DrainRound]) -> dict[str, Any]:
+    """Return the drain rates in messages per second; the ratio is the outbox's to the plain task's."""
+    outbox, plain = ([each.rate for each in rounds] for rounds in (pairs.outbox, pairs.plain))
+    return {
+        "unit": "messages/s",
+        "outbox": {**_rates(outbox), **_sum(pairs.outbox)},
+        "plain": {**_rates(plain), **_sum(pairs.plain)},
+        "ratio": _ratio(outbox, plain),
+    }
+
+
+def latency_report(pairs: Pairs[LatencyRound]) -> dict[str, Any]:
+    """Return the latencies in ms; the ratio is of medians, the plain task's to the outbox's."""
+    outbox, plain = (
+        [quantile(each.milliseconds, SHARES["p50"]) for each in rounds]
+        for rounds in (pairs.outbox, pairs.plain)
+    )
+    return {
+        "unit": "ms",
+        "outbox": {**_latencies(pairs.outbox, outbox), **_sum(pairs.outbox)},
+        "plain": {**_latencies(pairs.plain, plain), **_sum(pairs.plain)},
+        "ratio": _ratio(plain, outbox),
+    }
+
+
+def complaint(report: dict[str, Any]) -> str | None:
+    """Return in one line what was lost or received twice, or None."""
+    sides = [(f"{figure}, {name}", report[figure][name]) for figure in _taken(report) for name in SIDES]
+    wrong = [
+        f"{name}: {side['lost']} lost, {side['duplicates']} received twice"
+        for name, side in sides
+        if side["lost"] or side["duplicates"]
+    ]
+    return "; ".join(wrong) or None
+
+
+def show(report: dict[str, Any], plan: Plan, console: Console) -> None:
+    """Print the figures for people."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("figure", "outbox", "plain task", "ratio (least–greatest)", "each round, in turn"):
+        table.add_column(heading, justify="left" if heading.startswith(("figure", "each")) else "right")
+    if "drain" in report:
+        figure = report["drain"]
+        table.add_row("drain, messages/s", *_cells(figure, "median", 0), _times(figure), _rounds(figure, 0))
+    if "latency" in report:
+        figure = report["latency"]
+        for name in SHARES:
+            further = (_times(figure), _rounds(figure, 1)) if name == "p50" else ()
+            table.add_row(f"latency {name}, ms", *_cells(figure, name, 1), *further)
+    console.print(table)
+    for name in _taken(report):
+        console.print(f"{name}: {'; '.join(_account(side, report[name][side]) for side in SIDES)}")
+    console.print(
+        f"{plan.messages} and {plan.plain_messages} messages in each round of drain, "
+        f"{MESSAGES_A_SECOND} messages/s for {plan.seconds:g} s in each of latency; "
+        f"window {plan.window} for each of two engines, prefetch multiplier {plan.prefetch}"
+    )
+
+
+def _taken(report: dict[str, Any]) -> list[str]:
+    return [name for name in FIGURES if name in report]
+
+
+def _cells(figure: dict[str, Any], name: str, digits: int) -> list[str]:
+    return [f"{figure[side][name]:.{digits}f}" for side in SIDES]
+
+
+def _times(figure: dict[str, Any]) -> str:
+    ratio = figure["ratio"]
+    return f"{ratio['median']:.2f}× ({ratio['min']:.2f}–{ratio['max']:.2f})"
+
+
+def _rounds(figure: dict[str, Any], digits: int) -> str:
+    pairs = zip(*(figure[side]["rounds"] for side in SIDES), strict=True)
+    return ", ".join(f"{ours:.{digits}f} and {theirs:.{digits}f}" for ours, theirs in pairs)
+
+
+def _account(name: str, side: dict[str, Any]) -> str:
+    return f"{name} {side['accepted']} of {side['messages']} accepted, {side['duplicates']} received twice"
+
+
+def _rates(rates: Sequence[float]) -> dict[str, Any]:
+    return {"median": _rounded(statistics.median(rates)), "rounds": [_rounded(rate) for rate in rates]}
+
+
+def _latencies(rounds: Sequence[LatencyRound], medians: Sequence[float]) -> dict[str, Any]:
+    """Return the quantiles of all rounds together, and the median of each."""
+    together = sorted(value for each in rounds for value in each.milliseconds)
+    shares = {name: _rounded(quantile(together, share)) for name, share in SHARES.items()}
+    return {**shares, "rounds": [_rounded(value) for value in medians]}
+
+
+def _sum(rounds: Sequence[DrainRound] | Sequence[LatencyRound]) -> dict[str, int]:
+    tallies: list[Tally] = [each.tally for each in rounds]
+    return {
+        name: sum(getattr(each, name) for each in tallies)
+        for name in ("messages", "accepted", "lost", "duplicates")
+    }
+
+
+def _ratio(greater: Sequence[float], smaller: Sequence[float]) -> dict[str, Any]:
+    """Return the ratios of neighbouring rounds; 0 where nothing arrived."""
+    pairs = zip(greater, smaller, strict=True)
+    ratios = [above / below if below else 0.0 for above, below in pairs]
+    return {
+        "median": _rounded(statistics.median(ratios)),
+        "min": _rounded(min(ratios)),
+        "max": _rounded(max(ratios)),
+        "rounds": [_rounded(ratio) for ratio in ratios],
+    }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")

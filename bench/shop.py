@@ -1,0 +1,87 @@
+"""A web shop in a process of its own: it commits an order at each beat, and tells when.
+
+`python -m bench.shop outbox|plain ORDERS SECONDS_BETWEEN FILE` writes, as JSON, the identity of each
+order and the moment right after its commit by the monotonic clock, which all processes share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from celery import Celery
+from sqlalchemy import Column, Connection, MetaData, String, Table, create_engine
+
+from orderflow_outbox import enqueue, hint_after_commit
+from tasks.waking import send_hint
+
+from .orders import CHANNEL, OPERATION, document, identities
+from .with_outbox import Outbox
+from .with_plain_task import send_task
+
+WARM_UP = 20
+"""Orders at the same pace before the ones that are told of."""
+
+_metadata = MetaData()
+_order = Table("shop_order", _metadata, Column("number", String(64), primary_key=True))
+
+
+def _enqueue(connection: Connection, identity: str) -> None:
+    enqueue(
+        connection,
+        OPERATION,
+        document(identity),
+        channel=CHANNEL,
+        key=f"order:{identity}",
+        idempotency_key=identity,
+    )
+
+
+def trade(name: str, orders: int, seconds_between: float) -> dict[str, float]:
+    """Take orders for the contestant of this name; return each one's identity and moment.
+
+    Args:
+        orders: how many are told of; `WARM_UP` others come first.
+        seconds_between: from the beginning of one order to the beginning of the next.
+    """
+    engine = create_engine(os.environ["SHOP_DATABASE_URL"])
+    app = Celery(broker=os.environ["SHOP_BROKER_URL"], set_as_current=False)
+    _metadata.create_all(engine)
+    with_outbox = name == Outbox.name
+    if with_outbox:
+        hint_after_commit(engine, lambda: send_hint(app))
+    wait = _metronome(seconds_between)
+    moments = {}
+    for identity in (*identities("first", WARM_UP), *identities("shop", orders)):
+        wait()
+        with engine.connect() as connection:
+            connection.execute(_order.insert(), {"number": identity})
+            if with_outbox:
+                _enqueue(connection, identity)
+            connection.commit()
+            moments[identity] = time.monotonic()
+        # The end of the block has sent the outbox's hint.
+        if not with_outbox:
+            send_task(app, identity)
+    return {identity: moments[identity] for identity in identities("shop", orders)}
+
+
+def _metronome(seconds: float) -> Callable[[], None]:
+    """Return a wait for the next beat; beats that were missed are made up for."""
+    beat = time.monotonic()
+
+    def wait() -> None:
+        nonlocal beat
+        beat += seconds
+        time.sleep(max(0.0, beat - time.monotonic()))
+
+    return wait
+
+
+if __name__ == "__main__":
+    _moments = trade(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+    Path(sys.argv[4]).write_text(json.dumps(_moments))

@@ -1,0 +1,108 @@
+"""The contestant `outbox`: this service as `python -m worker up` runs it, without beat and Flower."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from celery import Celery
+from pydantic import SecretStr
+from sqlalchemy import Engine
+
+from config import load
+from config.loading import FILE_VARIABLE
+from orderflow_outbox import NewMessage, enqueue_many
+from tasks.waking import send_hint
+from worker import schema
+from worker.database import connect
+from worker.replay import hold, resume
+from worker.store.transactions import Store
+from worker.supervisor import Part
+from worker.up import parts_of
+
+from .contestant import CHILDREN, Contestant, Place
+from .orders import CHANNEL, OPERATION, PASSWORD, USER, document
+
+DEFAULT_WINDOW = 128
+BATCH = 500
+BY, WHY = "bench", "to measure from a full outbox"
+
+
+class Outbox(Contestant):
+    """Messages are rows of the outbox; the broker carries hints.
+
+    Args:
+        window: the most requests in progress at once from each of the two engines.
+    """
+
+    name = "outbox"
+    finished_sql = "SELECT count(*) FROM outbox_message WHERE state = 'delivered'"
+
+    def __init__(self, place: Place, window: int) -> None:
+        self._window = window
+        self._engine: Engine = connect(SecretStr(place.url))
+        super().__init__(place)
+
+    def prepare(self) -> None:
+        """Make the tables and the two configuration files."""
+        schema.upgrade(self._engine)
+        folder = self.place.folder
+        self.place.state_dir.mkdir(mode=0o700)
+        (folder / "password").write_text(PASSWORD)
+        (folder / "destinations.toml").write_text(
+            f'[destinations.main]\nurl = "{self.place.receiver.url}"\nuser = "{USER}"\n'
+            f"password = {{ file = {json.dumps(str(folder / 'password'))} }}\nwindow = {self._window}\n"
+        )
+        self._file.write_text(
+            f"database_url = {json.dumps(self.place.url)}\n"
+            f"state_dir = {json.dumps(str(self.place.state_dir))}\n"
+        )
+        self._engine.dispose()  # what is connected from here on is the worker
+
+    def parts(self) -> Sequence[Part]:
+        """Return the service's own parts."""
+        settings = load(self._file).settings
+        return parts_of(settings, CHILDREN, with_flower=False, environment=self._variables)
+
+    def put(self, these: Sequence[str]) -> None:
+        """Enqueue in transactions of many."""
+        for first in range(0, len(these), BATCH):
+            with self._engine.begin() as connection:
+                enqueue_many(connection, [_new(each) for each in these[first : first + BATCH]])
+
+    def pause(self) -> None:
+        """Hold the destination."""
+        hold(Store(self._engine), "main", BY, WHY)
+
+    def go(self) -> None:
+        """Resume the destination and send one hint, as after a shop's commit."""
+        resume(Store(self._engine), "main", BY, WHY)
+        send_hint(Celery(broker=self.place.broker, set_as_current=False))
+
+    def close(self) -> None:
+        """Close this process's own connections."""
+        self._engine.dispose()
+        super().close()
+
+    def shop(self) -> dict[str, str]:
+        """Return what a shop of this contestant needs to know."""
+        return {**self._variables, "SHOP_DATABASE_URL": self.place.url, "SHOP_BROKER_URL": self.place.broker}
+
+    @property
+    def _file(self) -> Path:
+        return self.place.folder / "outbox.toml"
+
+    @property
+    def _variables(self) -> dict[str, str]:
+        return {FILE_VARIABLE: str(self._file)}
+
+
+def _new(identity: str) -> NewMessage:
+    return NewMessage(
+        OPERATION,
+        document(identity),
+        channel=CHANNEL,
+        key=f"order:{identity}",
+        idempotency_key=identity,
+    )

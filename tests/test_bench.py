@@ -1,0 +1,90 @@
+"""The benchmark runs, in miniature: what it reports adds up. How fast anything was is not asserted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.latency import quantile
+from bench.report import complaint
+from bench.tally import tally_of
+from tests.rig import PROJECT
+
+MESSAGES = 200
+SECONDS = 1
+MESSAGES_A_SECOND = 20
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A temporary folder that the database server, where it runs as another user, can pass through."""
+    with tempfile.TemporaryDirectory(prefix="outbox-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+def bench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *words],
+        cwd=PROJECT,
+        env={**os.environ, "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+
+
+@pytest.mark.soak
+def test_both_contestants_deliver_every_message_once_and_are_compared(folder: Path) -> None:
+    small = ("--messages", str(MESSAGES), "--rounds", "1", "--seconds", str(SECONDS))
+    done = bench(folder, "drain", "latency", *small, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    for figure, messages in (("drain", MESSAGES), ("latency", SECONDS * MESSAGES_A_SECOND)):
+        for contestant in ("outbox", "plain"):
+            side = report[figure][contestant]
+            assert side["messages"] == side["accepted"] == messages, figure
+            assert side["lost"] == side["duplicates"] == 0, figure
+            assert len(side["rounds"]) == 1
+        ratio = report[figure]["ratio"]
+        assert ratio["min"] == ratio["median"] == ratio["max"] > 0
+    assert report["drain"]["plain"]["median"] > 0
+    side = report["latency"]["outbox"]
+    assert 0 < side["p50"] <= side["p95"] <= side["p99"] <= side["max"]
+    assert report["machine"]["commit_ms"] > 0
+    assert report["machine"]["filesystem"]
+    assert not list(folder.iterdir()), "the benchmark leaves nothing behind"
+
+
+def test_an_unknown_figure_is_refused_in_one_line(folder: Path) -> None:
+    done = bench(folder, "speed")
+    assert done.returncode == 2
+    assert "speed" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_message_lost_or_received_twice_is_told() -> None:
+    books = [("a", 1.0), ("b", 2.0), ("b", 3.0), ("another", 4.0)]
+    tally = tally_of(["a", "b", "c"], books, delivered=2)
+    assert (tally.messages, tally.accepted, tally.lost, tally.duplicates) == (3, 2, 1, 1)
+    fine = {"lost": 0, "duplicates": 0}
+    report = {"drain": {"outbox": {"lost": 1, "duplicates": 2}, "plain": fine, "ratio": {}}}
+    assert complaint(report) == "drain, outbox: 1 lost, 2 received twice"
+    assert complaint({"drain": {"outbox": fine, "plain": fine}}) is None
+
+
+def test_received_but_not_delivered_by_the_databases_word_is_lost() -> None:
+    assert tally_of(["a", "b"], [("a", 1.0), ("b", 2.0)], delivered=1).lost == 1
+
+
+def test_a_quantile_is_a_value_that_was_measured() -> None:
+    values = [float(n) for n in range(1, 101)]
+    assert [quantile(values, share) for share in (0.5, 0.95, 0.99, 1.0)] == [50.0, 95.0, 99.0, 100.0]
+    assert quantile([7.0], 0.5) == 7.0
