@@ -6,13 +6,24 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.rig import PROJECT
 
 
-def test_the_demo_delivers_buries_alerts_and_replays(tmp_path: Path) -> None:
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A temporary folder whose path is short enough for a socket in it."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as name:
+        yield Path(name)
+
+
+def test_the_demo_delivers_buries_alerts_and_replays(folder: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(folder)}
     done = subprocess.run(
         [sys.executable, "-m", "worker", "demo", "--orders", "30", "--json"],
         cwd=PROJECT,
@@ -33,4 +44,4 @@ def test_the_demo_delivers_buries_alerts_and_replays(tmp_path: Path) -> None:
     assert result["duplicates_at_receiver"] == 0
     assert result["requests"] > result["enqueued"]
     assert result["seconds"] > 0
-    assert not list(tmp_path.iterdir()), "the demo leaves nothing behind"
+    assert not list(folder.iterdir()), "the demo leaves nothing behind"

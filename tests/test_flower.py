@@ -68,6 +68,7 @@ def processes_of(made: Rig) -> list[str]:
     return found
 
 
+@on_sqlite
 def test_every_message_is_a_row_in_flower_and_term_stops_everything(place: Place) -> None:
     port = free_port()
     options = Options(faults=["500:operation=order-import,reference=SO-BAD", "500:reference=SO-ONCE,times=1"])
@@ -120,6 +121,7 @@ def test_every_message_is_a_row_in_flower_and_term_stops_everything(place: Place
         assert processes_of(made) == []
 
 
+@on_sqlite
 def test_flower_started_by_hand_from_another_folder_asks_for_a_password(place: Place) -> None:
     port = free_port()
     with rig(place, flower_port=port) as made:

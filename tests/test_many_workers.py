@@ -21,6 +21,9 @@ from worker.broker import EmbeddedBroker
 TROUBLE = ("deadlock", "serializ", "one by one", "does not answer", "cannot be written", "late result")
 STARTED = "the engine looks for messages"
 WORKERS = 4
+UNHURRIED = 20
+"""Seconds of a lease that no busy machine outlasts: then every repeat is a fault of ours."""
+BOUND_SECONDS = 12
 SLOW = "slow:1.0:delay=0.1"
 
 
@@ -59,7 +62,11 @@ def assert_sent_once(made: Rig, orders: int) -> None:
 )
 @on_postgresql
 def test_four_workers_send_each_message_once_and_share_the_work(place: Place, messages: int) -> None:
-    with rig(place, window=8) as made, EmbeddedBroker(place.folder / "state"), ExitStack() as stack:
+    with (
+        rig(place, window=8, lease=UNHURRIED) as made,
+        EmbeddedBroker(place.folder / "state"),
+        ExitStack() as stack,
+    ):
         workers = [stack.enter_context(made.worker()) for _ in range(WORKERS)]
         for each in workers:
             eventually(lambda each=each: each.said(STARTED))
@@ -79,7 +86,11 @@ def test_four_workers_send_each_message_once_and_share_the_work(place: Place, me
 
 @on_postgresql
 def test_a_rolling_restart_under_load_loses_nothing_and_sends_nothing_twice(place: Place) -> None:
-    with rig(place, window=8) as made, EmbeddedBroker(place.folder / "state"), ExitStack() as stack:
+    with (
+        rig(place, window=8, lease=UNHURRIED) as made,
+        EmbeddedBroker(place.folder / "state"),
+        ExitStack() as stack,
+    ):
         made.simulator.set_faults([SLOW])
         orders = itertools.count()
         stop = threading.Event()
@@ -105,6 +116,7 @@ def test_a_rolling_restart_under_load_loses_nothing_and_sends_nothing_twice(plac
         assert {row.rescues for row in made.rows()} == {0}, "no lease was left to run out"
 
 
+@on_postgresql
 def test_a_second_term_loses_nothing(place: Place) -> None:
     with rig(place) as made:
         made.simulator.set_faults(["slow:1.0:delay=0.3"])
@@ -120,15 +132,16 @@ def test_a_second_term_loses_nothing(place: Place) -> None:
         assert taken_in == Counter(f"SO-{n}" for n in range(30))
 
 
+@on_postgresql
 def test_what_outlasts_the_bound_of_a_stop_is_given_back_in_doubt(place: Place) -> None:
-    with rig(place, attempt_deadline="1s", lease=8, drain="200ms") as made:
+    with rig(place, attempt_deadline="1s", lease=UNHURRIED, drain="200ms") as made:
         made.simulator.set_faults(["slow:1.0:delay=0.8"])
         made.orders(8)
         with made.worker() as stopped:
             eventually(lambda: len(made.simulator.ledger.requests) >= 4)
             begun = time.monotonic()
             assert stopped.terminate() == 0
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - begun < BOUND_SECONDS
         cut = [row for row in made.rows() if row.in_doubt]
         assert cut
         assert {(row.state, row.lease_until, row.rescues) for row in cut} == {("pending", None, 0)}

@@ -74,7 +74,11 @@ _lease = (
 leased = (
     select(message, body.c.payload, body.c.query, body.c.headers)
     .join_from(message, body)
-    .where(message.c.id.in_(bindparam("ids", expanding=True)))
+    # Both are found by number: a planner left to join them may read every body there is.
+    .where(
+        message.c.id.in_(bindparam("ids", expanding=True)),
+        body.c.message_id.in_(bindparam("ids", expanding=True)),
+    )
     .order_by(message.c.id)
 )
 
