@@ -42,7 +42,7 @@ ALERT_SECONDS = 1.0
 SWEEP_SHARE = 0.05
 """The share of time that sweeps may take."""
 LONGEST_SWEEP_PAUSE_SECONDS = 60.0
-WAKE_SIBLINGS_SECONDS = 0.1
+WAKE_SIBLINGS_SECONDS = 1.0
 LAST_RECORD_SECONDS = 5.0
 MAX_UNRECORDED = 2000
 """Results waiting to be written; past this nothing more is claimed."""
