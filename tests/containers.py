@@ -12,6 +12,7 @@ import re
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,8 @@ class Service:
     def signal_all(self, number: signal.Signals) -> None:
         """Signal every process of the service."""
         for process in self.processes():
-            os.kill(process, number)
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
 
     def stop(self) -> int:
         """Stop it as Docker does; return its exit status, or fail once its grace period is over."""

@@ -12,6 +12,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,8 @@ def test_the_settings_of_postgres_hold_and_give_no_warning(running: Stack) -> No
 def test_no_password_is_in_a_command_line_a_process_s_environment_or_a_log(running: Stack) -> None:
     seen = [service.log.read_bytes() for service in running.services.values()]
     for process in (each for service in running.running() for each in service.processes()):
-        seen += [Path(f"/proc/{process}/{what}").read_bytes() for what in ("cmdline", "environ")]
+        with suppress(ProcessLookupError, FileNotFoundError):  # such as a health check that has ended
+            seen += [Path(f"/proc/{process}/{what}").read_bytes() for what in ("cmdline", "environ")]
     assert len(seen) > 20
     secrets = [value for name, value in running.secrets.items() if name != "orderflow_main_password"]
     assert all(len(secret) == 48 for secret in secrets)
