@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
-from orderflow_outbox import PREDEFINED
 from orderflow_outbox.messages import DESTINATION_NAME
 
 from .errors import SecretMissing
@@ -75,16 +74,6 @@ class Destination(Strict):
     def _fits_a_header(cls, value: str) -> str:
         if not value.isascii() or not value.isprintable() or ":" in value:
             raise ValueError("use printable ASCII without a colon")
-        return value
-
-    @field_validator("operations")
-    @classmethod
-    def _operations_exist(cls, value: Mapping[str, OperationSettings]) -> Mapping[str, OperationSettings]:
-        unknown = sorted(set(value) - set(PREDEFINED))
-        if unknown:
-            raise ValueError(
-                f"there is no operation {unknown[0]!r}; choose of {', '.join(sorted(PREDEFINED))}"
-            )
         return value
 
     @property

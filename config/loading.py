@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError
 
+from orderflow_outbox import PREDEFINED, Catalogue, InvalidOperation
 from orderflow_outbox.errors import shown
 
 from .destinations import Destination, DestinationsFile
@@ -38,12 +39,13 @@ class Configuration:
 
     settings: Settings
     destinations: Mapping[str, Destination]
+    catalogue: Catalogue
     file: Path
     destinations_file: Path
 
 
 def load(file: Path | None = None, need_secrets: bool = True) -> Configuration:
-    """Read the settings file and the destinations file it names.
+    """Read the settings file, and the files of destinations and operations it names.
 
     Args:
         file: the settings file; by default the one OUTBOX_CONFIG names, else `config/outbox.toml`.
@@ -57,9 +59,11 @@ def load(file: Path | None = None, need_secrets: bool = True) -> Configuration:
     destinations_file = file.parent / settings.destinations_file
     parsed = _validated(DestinationsFile, destinations_file, _read_toml(destinations_file))
     _check_leases(settings, parsed.destinations, destinations_file)
+    catalogue = _catalogue(settings, file)
+    _check_operations(catalogue, parsed.destinations, destinations_file)
     if need_secrets:
         _check_secrets(settings, file, parsed.destinations, destinations_file)
-    return Configuration(settings, parsed.destinations, file, destinations_file)
+    return Configuration(settings, parsed.destinations, catalogue, file, destinations_file)
 
 
 def load_settings(file: Path | None = None) -> Settings:
@@ -137,6 +141,27 @@ def _neighbours(model: type[BaseModel], steps: list[str]) -> str:
                 node = definitions[option["$ref"].rsplit("/", 1)[-1]]
     allowed = ", ".join(node.get("properties", {}))
     return f"the keys here are {allowed}" if allowed else "leave it out"
+
+
+def _catalogue(settings: Settings, file: Path) -> Catalogue:
+    if settings.operations_file is None:
+        return PREDEFINED
+    try:
+        return Catalogue.load(file.parent / settings.operations_file)
+    except InvalidOperation as error:
+        raise ConfigError([str(error)]) from None
+
+
+def _check_operations(catalogue: Catalogue, destinations: Mapping[str, Destination], file: Path) -> None:
+    known = ", ".join(sorted(catalogue))
+    problems = [
+        f"{file}: destinations.{name}.operations.{operation} is an operation nobody knows: choose of {known}"
+        for name, destination in destinations.items()
+        for operation in destination.operations
+        if operation not in catalogue
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def _check_leases(settings: Settings, destinations: Mapping[str, Destination], file: Path) -> None:

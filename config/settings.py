@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     broker_ca_file: Path | None = None
     state_dir: Path = Path("var")
     destinations_file: Path = Path("destinations.toml")
+    operations_file: Path | None = None
     engine: EngineSettings = EngineSettings()
     alerts: AlertSettings = AlertSettings()
     flower: FlowerSettings = FlowerSettings()

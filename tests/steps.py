@@ -85,7 +85,7 @@ def recorder(store: Store) -> Recorder:
 
 
 def swept(store: Store) -> Swept:
-    return sweep(store, destinations(), ALERT_TIMES)
+    return sweep(store, configuration(), ALERT_TIMES)
 
 
 def why(reason: str, text: str = "as the reply said") -> Why:

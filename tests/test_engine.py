@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select, update
 
 import config
-from orderflow_outbox import PREDEFINED, enqueue, hint_after_commit
+from orderflow_outbox import enqueue, hint_after_commit
 from orderflow_outbox.tables import dead_letter, gate, incident, message
 from simulator import Options
 from tasks.app import make_app
@@ -187,7 +187,7 @@ def test_no_request_begins_that_could_outlive_its_lease(place: Place) -> None:
 
         async def attempt(lease_ends: float) -> bool:
             async with Transport() as transport:
-                attempter = Attempter(configuration, PREDEFINED, transport, lease)
+                attempter = Attempter(configuration, transport, lease)
                 outcome = await attempter.attempt(look.claims[0], lease_ends)
                 return outcome.request is not None
 

@@ -13,13 +13,13 @@ from alembic.migration import MigrationContext
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, column, event, inspect, table, text
 
-from orderflow_outbox import tables
-from orderflow_outbox.schema import CURRENT_VERSION, VERSION_TABLE
+from orderflow_outbox import UnsupportedSchema, tables
+from orderflow_outbox.schema import VERSION_TABLE
+from orderflow_outbox.tables import CURRENT_VERSION
 from tests.databases import on_sqlite
 from tests.steps import DELIVERED, LEASE, Clock, claim_all, outcome, put, recorder, swept
 from worker import schema
 from worker.database import connect
-from worker.schema import UnsupportedSchema
 from worker.store.transactions import Store
 
 
@@ -120,7 +120,7 @@ def test_newer_tables_are_refused_with_both_versions_named(engine: Engine) -> No
         with pytest.raises(UnsupportedSchema) as refused:
             refusing(engine)
         assert f"version {newer}," in str(refused.value)
-        assert f"to {CURRENT_VERSION}:" in str(refused.value)
+        assert f"works with version {CURRENT_VERSION}:" in str(refused.value)
         assert "newer release" in str(refused.value)
 
 

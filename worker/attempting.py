@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
 from datetime import timedelta
 
 from config import Configuration
@@ -28,8 +27,7 @@ class Attempter:
     """Makes attempts for one engine.
 
     Args:
-        configuration: the destinations with their deadlines.
-        catalogue: the operations known.
+        configuration: the destinations with their deadlines, and the operations known.
         transport: sends requests.
         lease: how long a claim is held.
 
@@ -40,13 +38,12 @@ class Attempter:
     def __init__(
         self,
         configuration: Configuration,
-        catalogue: Mapping[str, Operation],
         transport: Transport,
         lease: timedelta,
     ) -> None:
         self._destinations = configuration.destinations
         self._builders = {name: RequestBuilder(each) for name, each in self._destinations.items()}
-        self._catalogue = catalogue
+        self._catalogue = configuration.catalogue
         self._transport = transport
         self._lease_seconds = lease.total_seconds()
         self._margin = LEASE_MARGIN * self._lease_seconds

@@ -22,7 +22,6 @@ from functools import partial
 from typing import TypeVar
 
 from config import Configuration
-from orderflow_outbox import PREDEFINED
 
 from .alerts import send_due_alerts
 from .attempting import Attempter
@@ -73,13 +72,14 @@ class Engine:
     ) -> None:
         settings = configuration.settings
         self._store = store
+        self._configuration = configuration
         self._destinations = configuration.destinations
         self._settings = settings
         self._transport = transport
         self._wake_siblings = wake
         self._announce = announce
         self._alert_times = AlertTimes(settings.alerts.grouping, settings.alerts.reminder)
-        self._attempter = Attempter(configuration, PREDEFINED, transport, settings.engine.lease)
+        self._attempter = Attempter(configuration, transport, settings.engine.lease)
         self._recorder = Recorder(store, configuration, self._alert_times, announce)
         self._looker = Looker(store, settings.engine.lease)
         self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-store")
@@ -251,7 +251,7 @@ class Engine:
     # Chores, on time whatever the backlog.
 
     async def _keep_sweeping(self) -> None:
-        swept = partial(sweep, self._store, self._destinations, self._alert_times)
+        swept = partial(sweep, self._store, self._configuration, self._alert_times)
         while True:
             begun = time.monotonic()
             try:

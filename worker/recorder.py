@@ -52,6 +52,7 @@ class Recorder:
     ) -> None:
         self._store = store
         self._destinations = configuration.destinations
+        self._catalogue = configuration.catalogue
         self._alert_times = alert_times
         self._announce = announce
         self.recorded = 0
@@ -114,7 +115,8 @@ class Recorder:
     def _settled(self, outcome: Outcome, transaction: Transaction) -> Settlement:
         claim = outcome.claim
         policy = self._destinations[claim.destination].retry_policy(claim.operation)
-        return settle(outcome, transaction.now, policy, when_dead(claim.operation), random.random)
+        followers = when_dead(self._catalogue, claim.operation)
+        return settle(outcome, transaction.now, policy, followers, random.random)
 
     def _count_refusals(self, transaction: Transaction, settlements: Sequence[Settlement]) -> None:
         """Hold a destination that has turned us away three times in a row."""

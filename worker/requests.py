@@ -54,7 +54,7 @@ class RequestBuilder:
             headers["Content-Type"] = "application/xml; charset=utf-8"
         url = f"{self._destination.base_url}/{operation.path}"
         return Request(
-            method="POST",
+            method=operation.method,
             url=f"{url}?{urlencode(query)}" if query else url,
             headers=headers,
             shown_headers=masked(headers),

@@ -161,6 +161,13 @@ def done_sentence(case: Case) -> Verdict | None:
     return None
 
 
+def any_answer(case: Case) -> Verdict | None:
+    """2xx, for an operation that says no more of its answer."""
+    if case.good_status and case.operation.answer is Answer.ANY:
+        return Delivered(Why("done", f"HTTP {case.reply.status}", "any-answer"))
+    return None
+
+
 def unknown_body(case: Case) -> Verdict | None:
     """2xx with anything else, such as a maintenance page: nobody said it was done."""
     if not case.good_status:
@@ -188,6 +195,7 @@ RULES: tuple[Rule, ...] = (
     exception,
     no_operation,
     done_sentence,
+    any_answer,
     unknown_body,
     by_status,
 )

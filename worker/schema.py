@@ -11,23 +11,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from orderflow_outbox.errors import OutboxError
-from orderflow_outbox.schema import CURRENT_VERSION, OLDEST_SUPPORTED_VERSION, VERSION_TABLE
+from orderflow_outbox.schema import VERSION_TABLE, check_version
+from orderflow_outbox.tables import CURRENT_VERSION
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-
-
-class UnsupportedSchema(OutboxError):
-    """The database's tables are older or newer than this release works with."""
-
-    def __init__(self, found: int | None) -> None:
-        self.found = found
-        what = "no outbox tables" if found is None else f"outbox tables of version {found}"
-        newer = found is not None and found > CURRENT_VERSION
-        fix = "install a newer release" if newer else "run `python -m worker db upgrade`"
-        super().__init__(
-            f"the database has {what}, and this release works with version "
-            f"{OLDEST_SUPPORTED_VERSION} to {CURRENT_VERSION}: {fix}"
-        )
 
 
 class DatabaseAway(OutboxError):
@@ -38,7 +25,7 @@ def upgrade(engine: Engine) -> int:
     """Bring the tables to the current version; return the version there was before (0 for none)."""
     before = version_of(engine) or 0
     if before > CURRENT_VERSION:
-        raise UnsupportedSchema(before)
+        check_version(before)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with engine.begin() as connection:
@@ -66,5 +53,4 @@ def check(engine: Engine) -> None:
         found = version_of(engine)
     except OperationalError as error:
         raise DatabaseAway(" ".join(f"the database does not answer: {error.orig}".split())) from None
-    if found is None or not OLDEST_SUPPORTED_VERSION <= found <= CURRENT_VERSION:
-        raise UnsupportedSchema(found)
+    check_version(found)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from config import RetryPolicy
-from orderflow_outbox import PREDEFINED, State, WhenDead
+from orderflow_outbox import Operation, State, WhenDead
 
 from .deliveries import Claim, Outcome, Settlement
 from .retry import end_of_life, next_retry_at
@@ -42,9 +42,9 @@ def settle(
             return _again(outcome, now, outcome.claim.tries)
 
 
-def when_dead(operation: str) -> WhenDead:
+def when_dead(catalogue: Mapping[str, Operation], operation: str) -> WhenDead:
     """Return what a dead letter of `operation` does to its followers; they wait for an unknown one."""
-    known = PREDEFINED.get(operation)
+    known = catalogue.get(operation)
     return WhenDead.WAIT if known is None else known.when_dead
 
 

@@ -6,11 +6,10 @@ Cheap and idempotent, so that every engine, the scheduler and a person may run i
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from config import Destination, RetryPolicy
+from config import Configuration, Destination, RetryPolicy
 
 from .deliveries import Claim, Outcome, Settlement
 from .settling import expiry, settle, when_dead
@@ -33,9 +32,9 @@ class Swept:
     expired: int
 
 
-def sweep(store: Store, destinations: Mapping[str, Destination], alert_times: AlertTimes) -> Swept:
+def sweep(store: Store, configuration: Configuration, alert_times: AlertTimes) -> Swept:
     """Take back, unpark and end what is due for it, a bounded batch of each."""
-    ages = {name: _ages(each) for name, each in destinations.items()}
+    ages = {name: _ages(each) for name, each in configuration.destinations.items()}
     with store.reading() as look:
         to_free = has_run_out(look) or has_forgotten(look)
         over = past_their_end(look, ages, UNKNOWN_DESTINATION.max_age)
@@ -47,7 +46,7 @@ def sweep(store: Store, destinations: Mapping[str, Destination], alert_times: Al
     if over:
         with store.writing() as transaction:
             endings = [
-                _ending(claim, transaction.now, destinations) for claim in take_unsent(transaction, over)
+                _ending(claim, transaction.now, configuration) for claim in take_unsent(transaction, over)
             ]
             record(transaction, endings, alert_times)
             expired = len(endings)
@@ -59,8 +58,9 @@ def _ages(destination: Destination) -> Ages:
     return Ages(destination.retry.max_age, own)
 
 
-def _ending(claim: Claim, now: datetime, destinations: Mapping[str, Destination]) -> Settlement:
-    known = destinations.get(claim.destination)
+def _ending(claim: Claim, now: datetime, configuration: Configuration) -> Settlement:
+    known = configuration.destinations.get(claim.destination)
     policy = UNKNOWN_DESTINATION if known is None else known.retry_policy(claim.operation)
     outcome = Outcome(claim, expiry(claim, now, policy), in_doubt=claim.in_doubt)
-    return settle(outcome, now, policy, when_dead(claim.operation), random.random)
+    followers = when_dead(configuration.catalogue, claim.operation)
+    return settle(outcome, now, policy, followers, random.random)

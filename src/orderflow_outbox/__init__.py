@@ -7,6 +7,8 @@ with Session(engine) as session, session.begin():
 
 from __future__ import annotations
 
+from .catalogue import PREDEFINED, Catalogue
+from .ddl import ddl
 from .enqueueing import enqueue, enqueue_many
 from .errors import (
     IdempotencyConflict,
@@ -21,10 +23,11 @@ from .errors import (
     PayloadTooLarge,
     UnknownOperation,
     UnsupportedDatabase,
+    UnsupportedSchema,
 )
 from .hints import Hints, hint_after_commit
 from .messages import Message, NewMessage
-from .operations import PREDEFINED, Answer, Catalogue, Operation, Scope, WhenDead
+from .operations import Answer, Method, Naming, Operation, Scope, WhenDead
 from .states import Resolution, State
 from .tables import metadata
 
@@ -39,7 +42,9 @@ __all__ = [
     "InvalidOperation",
     "InvalidPayload",
     "Message",
+    "Method",
     "MissingScope",
+    "Naming",
     "NewMessage",
     "NotASession",
     "NotTransactional",
@@ -51,7 +56,9 @@ __all__ = [
     "State",
     "UnknownOperation",
     "UnsupportedDatabase",
+    "UnsupportedSchema",
     "WhenDead",
+    "ddl",
     "enqueue",
     "enqueue_many",
     "hint_after_commit",

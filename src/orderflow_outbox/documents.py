@@ -7,18 +7,37 @@ elements and attributes in camelCase with a lower-case first letter, no hyphen a
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from xml.parsers import expat
 
 from .errors import InvalidPayload, PayloadTooLarge, shown
-from .operations import Operation
+from .operations import Naming, Operation
 
 MAX_PAYLOAD_BYTES = 5 * 1024 * 1024
 MAX_DEPTH = 100
 INTERFACE_NAME = re.compile(r"[a-z][A-Za-z0-9]*")
 
 
-def payload_bytes(operation: Operation, payload: bytes | str | None) -> bytes | None:
+@dataclass(frozen=True, slots=True)
+class ImportFound:
+    """One `<import>` of a document: its attributes and the text of its `key=value` lines."""
+
+    attributes: Mapping[str, str]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A payload that may be sent: its bytes, the attributes of its root, and its imports."""
+
+    payload: bytes | None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    imports: tuple[ImportFound, ...] = ()
+
+
+def read_document(operation: Operation, payload: bytes | str | None) -> Document:
     """Return the payload as the bytes that will be sent, once it is the operation's document.
 
     Raises:
@@ -29,7 +48,7 @@ def payload_bytes(operation: Operation, payload: bytes | str | None) -> bytes | 
     if operation.body_root is None:
         if payload is not None:
             raise InvalidPayload("payload", payload, f"{operation.name} has no body; leave payload out")
-        return None
+        return Document(None)
     if payload is not None and not isinstance(payload, bytes | str):
         raise InvalidPayload("payload", payload, "give bytes or str")
     if not payload:
@@ -39,8 +58,7 @@ def payload_bytes(operation: Operation, payload: bytes | str | None) -> bytes | 
         raise PayloadTooLarge(
             "payload", f"{len(document)} bytes", f"send at most {MAX_PAYLOAD_BYTES} bytes; split the imports"
         )
-    _Inspection(operation, document).run()
-    return document
+    return _Inspection(operation, document).run()
 
 
 def _encoded(payload: bytes | str) -> bytes:
@@ -61,14 +79,18 @@ class _Inspection:
         self.operation = operation
         self.document = document
         self.depth = 0
-        self.imports = 0
+        self.root: Mapping[str, str] = {}
+        self.imports: list[ImportFound] = []
+        self.attributes: Mapping[str, str] = {}
+        self.text: list[str] = []
         self.parser = expat.ParserCreate()
+        self.parser.buffer_text = True
         self.parser.XmlDeclHandler = self._declaration
         self.parser.StartDoctypeDeclHandler = self._doctype
         self.parser.StartElementHandler = self._start
         self.parser.EndElementHandler = self._end
 
-    def run(self) -> None:
+    def run(self) -> Document:
         # expat would take UTF-16 too; its text in any byte order holds NUL, which XML in UTF-8 never does.
         if self.document.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in self.document:
             raise InvalidPayload("payload", self.document[:20], "send UTF-8, without a NUL")
@@ -80,8 +102,9 @@ class _Inspection:
                 self._excerpt(error),
                 f"make it well-formed XML ({expat.ErrorString(error.code)}, line {error.lineno})",
             ) from None
-        if not self.imports:
+        if self.operation.holds_imports and not self.imports:
             raise InvalidPayload("payload", f"<{self.operation.body_root}/>", "add at least one <import>")
+        return Document(self.document, self.root, tuple(self.imports))
 
     def _excerpt(self, error: expat.ExpatError) -> str:
         lines = self.document.splitlines()
@@ -98,26 +121,34 @@ class _Inspection:
         raise InvalidPayload("payload", f"<!DOCTYPE {name}", "leave the DOCTYPE out; the interface has none")
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
-        for each in (name, *attributes):
-            if not INTERFACE_NAME.fullmatch(each):
-                raise InvalidPayload(
-                    "payload",
-                    each,
-                    f"line {self.parser.CurrentLineNumber}: names are camelCase, first letter lower case, "
-                    "no hyphen, no underscore",
-                )
-        if self.depth == 0 and name != self.operation.body_root:
-            raise InvalidPayload("payload", f"<{name}>", f"the root is <{self.operation.body_root}>")
-        if self.depth == 1:
-            self._import(name, attributes)
+        if self.operation.naming is Naming.CAMEL_CASE:
+            self._check_names((name, *attributes))
+        if self.depth == 0:
+            self._begin_document(name, attributes)
+        if self.depth == 1 and self.operation.holds_imports:
+            self._begin_import(name, attributes)
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise InvalidPayload("payload", f"<{name}>", f"nest at most {MAX_DEPTH} elements deep")
 
-    def _import(self, name: str, attributes: dict[str, str]) -> None:
+    def _check_names(self, names: Iterable[str]) -> None:
+        for name in names:
+            if not INTERFACE_NAME.fullmatch(name):
+                raise InvalidPayload(
+                    "payload",
+                    name,
+                    f"line {self.parser.CurrentLineNumber}: names are camelCase, first letter lower case, "
+                    "no hyphen, no underscore",
+                )
+
+    def _begin_document(self, name: str, attributes: dict[str, str]) -> None:
+        if name != self.operation.body_root:
+            raise InvalidPayload("payload", f"<{name}>", f"the root is <{self.operation.body_root}>")
+        self.root = attributes
+
+    def _begin_import(self, name: str, attributes: dict[str, str]) -> None:
         if name != "import":
             raise InvalidPayload("payload", f"<{name}>", "the root holds <import> elements only")
-        self.imports += 1
         wanted = self.operation.import_type
         if wanted is not None and attributes.get("type") != wanted:
             raise InvalidPayload(
@@ -126,6 +157,11 @@ class _Inspection:
                 f"line {self.parser.CurrentLineNumber}: {self.operation.name} takes "
                 f"<import type={shown(wanted)}>",
             )
+        self.attributes, self.text = attributes, []
+        self.parser.CharacterDataHandler = self.text.append
 
     def _end(self, _name: str) -> None:
         self.depth -= 1
+        if self.depth == 1 and self.operation.holds_imports:
+            self.parser.CharacterDataHandler = None
+            self.imports.append(ImportFound(self.attributes, "".join(self.text)))

@@ -6,52 +6,28 @@ disappears with its rollback.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, func, select, update
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy import Connection, select
+from sqlalchemy.orm import Session
 
-from .clock import database_now
-from .dialects import INSERTS
-from .errors import IdempotencyConflict, InvalidMessage, NotASession, NotTransactional, UnsupportedDatabase
+from .catalogue import PREDEFINED, Catalogue
+from .connections import fit_connection
+from .errors import IdempotencyConflict, InvalidMessage
 from .hints import mark_enqueued
 from .messages import CheckedMessage, Message, NewMessage, check
-from .operations import PREDEFINED, Catalogue
-from .sqlite import is_prepared
 from .states import State
+from .storing import Stored, store
+from .superseding import retire_elders
 from .tables import body, message
 
-_POSITION_TO_COME = 0
+_RETURNED = [message.c[name] for name in Message.__dataclass_fields__ if name != "created"]
 
-_set_position = update(message).where(message.c.id == bindparam("own_id")).values(position=message.c.id)
-
-
-_RETURNED = [
-    message.c[name]
-    for name in Message.__dataclass_fields__
-    if name != "created"  # told by whether the INSERT returned a row
-]
-
-
-def _insert_returning(dialect_insert: Callable[[Table], Any]) -> Any:
-    """INSERT that returns the stored row, or nothing where the idempotency key is taken."""
-    return (
-        dialect_insert(message)
-        .values(
-            created_at=database_now(),
-            due_at=func.coalesce(bindparam("deliver_after", type_=message.c.due_at.type), database_now()),
-        )
-        .on_conflict_do_nothing(
-            index_elements=[message.c.destination, message.c.idempotency_key],
-            index_where=message.c.replay_of.is_(None),
-        )
-        .returning(*_RETURNED)
-    )
-
-
-_INSERT = {dialect: _insert_returning(insert) for dialect, insert in INSERTS.items()}
+_holders = select(*_RETURNED, message.c.fingerprint, body.c.sha256, body.c.query, body.c.headers).join_from(
+    message, body
+)
 
 
 def enqueue(
@@ -81,7 +57,7 @@ def enqueue(
         channel: the channel it acts in, where the operation needs one.
         organisation: the organisation it acts in, where the operation needs one.
         key: the business entity, such as `order:SO-1001`: messages of one key and destination
-            are delivered in the order they were enqueued.
+            are delivered in the order they were enqueued. Default: by the operation's rule, if any.
         idempotency_key: names this message for good: the same key and content return the message
             already stored. Sent as `Idempotency-Key` on every attempt. Default: a random one.
         version: number of the entity's state, where the shop keeps one; the higher is the later.
@@ -89,7 +65,7 @@ def enqueue(
         headers: further request headers, plain ASCII.
         deliver_after: not before this moment (aware datetime); the largest age counts all the same.
         expires_at: no longer wanted from this moment on (aware datetime).
-        catalogue: the operations known; the predefined ones unless given.
+        catalogue: the operations known, as read by `Catalogue.load`; by default the predefined ones.
 
     Returns:
         The message with its id; `created` tells whether this call stored it.
@@ -98,6 +74,7 @@ def enqueue(
         InvalidMessage: refused, nothing written; names the field, the value and the fix.
         IdempotencyConflict: the key belongs to a message with other content.
         NotTransactional: a rollback would not take the message back; on SQLite, `prepare` is missing.
+        UnsupportedSchema: the database has no outbox tables, or those of another release.
     """
     new = NewMessage(
         operation=operation,
@@ -113,7 +90,10 @@ def enqueue(
         deliver_after=deliver_after,
         expires_at=expires_at,
     )
-    return _store(_connection(session), check(new, catalogue))
+    checked = check(new, catalogue)
+    connection = fit_connection(session)
+    (stored,) = _stored(connection, [checked])
+    return _existing(connection, checked) if stored is None else stored
 
 
 def enqueue_many(
@@ -130,13 +110,19 @@ def enqueue_many(
         The stored messages, in the order given.
 
     Raises:
-        InvalidMessage: as `enqueue`; the error also names the message's place, from 0.
-        IdempotencyConflict: as `enqueue`.
+        InvalidMessage: as `enqueue`; the error names the place of the first one refused, from 0.
+        IdempotencyConflict: as `enqueue`, and with the place.
+        NotTransactional: as `enqueue`.
+        UnsupportedSchema: as `enqueue`.
     """
     checked = [_checked_at(place, new, catalogue) for place, new in enumerate(messages)]
-    connection = _connection(session)
+    connection = fit_connection(session)
     with connection.begin_nested():
-        return [_store(connection, each) for each in checked]
+        stored = _stored(connection, checked)
+        return [
+            _existing(connection, each, place) if message is None else message
+            for place, (each, message) in enumerate(zip(checked, stored, strict=True))
+        ]
 
 
 def _checked_at(place: int, new: NewMessage, catalogue: Catalogue) -> CheckedMessage:
@@ -148,88 +134,50 @@ def _checked_at(place: int, new: NewMessage, catalogue: Catalogue) -> CheckedMes
         raise error.at(place) from None
 
 
-def _connection(session: object) -> Connection:
-    if isinstance(session, scoped_session):
-        session = session()
-    if not isinstance(session, Session | Connection):
-        raise NotASession(session)
-    connection = session.connection() if isinstance(session, Session) else session
-    dialect = connection.dialect.name
-    if dialect not in _INSERT:
-        raise UnsupportedDatabase(dialect)
-    # Python's sqlite3 by itself begins no transaction before a savepoint: releasing it would commit.
-    if dialect == "sqlite" and not is_prepared(connection):
-        raise NotTransactional(
-            "this SQLite engine begins its transactions too late for a rollback to be sure: call "
-            "orderflow_outbox.sqlite.prepare(engine) once, where the engine is made"
-        )
-    # SQLAlchemy would ask the server, which knows nothing of a driver that commits by itself.
-    if dialect != "sqlite" and getattr(connection.connection, "autocommit", False):
-        raise NotTransactional("the connection is in AUTOCOMMIT: enqueue in a transaction of the shop's")
-    return connection
+def _stored(connection: Connection, messages: Sequence[CheckedMessage]) -> list[Message | None]:
+    stored = store(connection, messages)
+    if any(stored):
+        mark_enqueued(connection)
+    for checked, row in zip(messages, stored, strict=True):
+        if row is not None and checked.key is not None and checked.operation.supersedes:
+            retire_elders(connection, checked, row.id)
+    return [
+        None if row is None else _new_message(checked, row)
+        for checked, row in zip(messages, stored, strict=True)
+    ]
 
 
-def _store(connection: Connection, checked: CheckedMessage) -> Message:
-    row = connection.execute(_INSERT[connection.dialect.name], _values(checked)).one_or_none()
-    if row is None:
-        return _existing(connection, checked)
-    connection.execute(_set_position, {"own_id": row.id})
-    connection.execute(
-        body.insert(),
-        {
-            "message_id": row.id,
-            "payload": checked.payload,
-            "sha256": checked.sha256,
-            "query": checked.query,
-            "headers": checked.headers,
-        },
+def _new_message(checked: CheckedMessage, row: Stored) -> Message:
+    return Message(
+        id=row.id,
+        destination=checked.destination,
+        operation=checked.operation.name,
+        channel=checked.channel,
+        organisation=checked.organisation,
+        key=checked.key,
+        version=checked.version,
+        idempotency_key=checked.idempotency_key,
+        state=State.PENDING,
+        due_at=row.due_at,
+        expires_at=checked.expires_at,
+        created_at=row.created_at,
+        created=True,
     )
-    mark_enqueued(connection)
-    return _message(row, created=True)
 
 
-def _values(checked: CheckedMessage) -> dict[str, Any]:
-    return {
-        "destination": checked.destination,
-        "operation": checked.operation.name,
-        "channel": checked.channel,
-        "organisation": checked.organisation,
-        "key": checked.key,
-        "position": _POSITION_TO_COME,
-        "blocks": checked.key is not None,
-        "version": checked.version,
-        "idempotency_key": checked.idempotency_key,
-        "fingerprint": checked.fingerprint,
-        "state": State.PENDING,
-        "deliver_after": checked.deliver_after,
-        "expires_at": checked.expires_at,
-        "attempts": 0,
-        "tries": 0,
-        "rescues": 0,
-        "lease_token": 0,
-        "in_doubt": False,
-    }
-
-
-def _existing(connection: Connection, checked: CheckedMessage) -> Message:
+def _existing(connection: Connection, checked: CheckedMessage, place: int | None = None) -> Message:
+    """Return the message that holds the idempotency key of `checked`, if it is the same."""
     row = connection.execute(
-        select(
-            *_RETURNED,
-            message.c.fingerprint,
-            body.c.sha256,
-            body.c.query,
-            body.c.headers,
-        )
-        .join_from(message, body)
-        .where(
+        _holders.where(
             message.c.destination == checked.destination,
             message.c.idempotency_key == checked.idempotency_key,
             message.c.replay_of.is_(None),
         )
     ).one()
     if row.fingerprint != checked.fingerprint:
-        raise IdempotencyConflict(checked.idempotency_key, row.id, _differing(row, checked))
-    return _message(row, created=False)
+        raise IdempotencyConflict(checked.idempotency_key, row.id, _differing(row, checked), place)
+    fields = {column.name: getattr(row, column.name) for column in _RETURNED}
+    return Message(**{**fields, "state": State(row.state)}, created=False)
 
 
 def _differing(row: Any, checked: CheckedMessage) -> tuple[str, ...]:
@@ -238,8 +186,3 @@ def _differing(row: Any, checked: CheckedMessage) -> tuple[str, ...]:
         "payload": None if row.sha256 is None else row.sha256.hex(),
     }
     return tuple(name for name, value in checked.content().items() if stored[name] != value)
-
-
-def _message(row: Any, created: bool) -> Message:
-    fields = {column.name: getattr(row, column.name) for column in _RETURNED}
-    return Message(**{**fields, "state": State(row.state)}, created=created)

@@ -8,13 +8,16 @@ OutboxError
 │   ├── InvalidHeader
 │   └── MissingScope
 ├── IdempotencyConflict       same idempotency key, other content   (.message_id, .differs)
-├── InvalidOperation          an operation defined against the rules of operations
+├── InvalidOperation          an operation against the rules         (.field, .value, .fix, .file)
 ├── NotASession               what was given is no SQLAlchemy Session or Connection
 ├── NotTransactional          a rollback would not take the message back
-└── UnsupportedDatabase       neither SQLite nor PostgreSQL
+├── UnsupportedDatabase       neither SQLite nor PostgreSQL
+└── UnsupportedSchema         no outbox tables, or those of another release   (.found)
 """
 
 from __future__ import annotations
+
+from os import PathLike
 
 SHOWN_VALUE_CHARACTERS = 80
 
@@ -36,6 +39,7 @@ class InvalidMessage(OutboxError, ValueError):
         field: the argument that is wrong, such as `payload` or `headers['X-Trace']`.
         value: what was found there, shortened.
         fix: what would be accepted.
+        place: which message of a list, from 0; None for a single one.
     """
 
     def __init__(self, field: str, value: object, fix: str, place: int | None = None) -> None:
@@ -92,14 +96,19 @@ class IdempotencyConflict(OutboxError):
     Attributes:
         message_id: the message that holds the key.
         differs: names of the fields that differ.
+        place: which message of a list, from 0; None for a single one.
     """
 
-    def __init__(self, idempotency_key: str, message_id: int, differs: tuple[str, ...]) -> None:
+    def __init__(
+        self, idempotency_key: str, message_id: int, differs: tuple[str, ...], place: int | None = None
+    ) -> None:
         self.idempotency_key = idempotency_key
         self.message_id = message_id
         self.differs = differs
+        self.place = place
+        where = "idempotency_key" if place is None else f"messages[{place}].idempotency_key"
         super().__init__(
-            f"idempotency_key {shown(idempotency_key)} already belongs to message {message_id} with other "
+            f"{where} {shown(idempotency_key)} already belongs to message {message_id} with other "
             f"content ({', '.join(differs)} differ): send the same content again, or use a new key"
         )
 
@@ -108,7 +117,31 @@ class IdempotencyConflict(OutboxError):
 
 
 class InvalidOperation(OutboxError, ValueError):
-    """An operation that contradicts the rules of operations."""
+    """An operation that contradicts the rules of operations, or a file of operations that cannot be read.
+
+    Attributes:
+        field: the key that is wrong, such as `operations.stock-count.path`.
+        value: what was found there, shortened.
+        fix: what would be accepted.
+        file: the file it stands in; None for an operation made in code.
+    """
+
+    def __init__(
+        self, field: str, value: object, fix: str, file: str | PathLike[str] | None = None, *, found: str = ""
+    ) -> None:
+        self.field = field
+        self.value = found or shown(value)
+        self.fix = fix
+        self.file = None if file is None else str(file)
+        place = "" if file is None else f"{self.file}: "
+        super().__init__(f"{place}{field} is {self.value}: {fix}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
+
+    def of(self, file: str | PathLike[str]) -> InvalidOperation:
+        """Return the same refusal naming the file."""
+        return type(self)(self.field, None, self.fix, file, found=self.value)
 
 
 class NotASession(OutboxError, TypeError):
@@ -131,3 +164,24 @@ class UnsupportedDatabase(OutboxError):
 
     def __init__(self, found: str) -> None:
         super().__init__(f"the database is {found}: the outbox tables live in SQLite or PostgreSQL")
+
+
+class UnsupportedSchema(OutboxError):
+    """The database's outbox tables are missing, older or newer than this release works with.
+
+    Attributes:
+        found: their version; None where there are none.
+    """
+
+    def __init__(self, found: int | None, oldest: int, newest: int) -> None:
+        self.found = found
+        what = "no outbox tables" if found is None else f"outbox tables of version {found}"
+        works_with = f"version {newest}" if oldest == newest else f"versions {oldest} to {newest}"
+        if found is not None and found > newest:
+            fix = "install a newer release"
+        else:
+            fix = "run `python -m worker db upgrade`, or the statements of `python -m orderflow_outbox ddl`"
+        super().__init__(f"the database has {what}, and this release works with {works_with}: {fix}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.args, self.__dict__)

@@ -9,12 +9,15 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
-from .documents import payload_bytes
+from .catalogue import PREDEFINED, Catalogue
+from .documents import Document, read_document
 from .errors import InvalidHeader, InvalidMessage, MissingScope
-from .operations import PREDEFINED, Catalogue, Operation, Scope
+from .operations import KEY_PLACE, Operation, Scope
 from .states import State
+from .terms import terms_of
 
 MAX_REFERENCE_CHARACTERS = 255
 MAX_QUERY_CHARACTERS = 4096
@@ -23,6 +26,8 @@ MAX_VERSION = 2**63 - 1
 DESTINATION_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token, RFC 9110 section 5.6.2
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+_in_order = json.JSONEncoder(sort_keys=True).encode
 
 SERVICE_HEADERS = frozenset(
     {
@@ -96,7 +101,7 @@ class NewMessage:
     expires_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CheckedMessage:
     """A message that may be stored, with the bytes that will be sent."""
 
@@ -112,16 +117,16 @@ class CheckedMessage:
     payload: bytes | None
     deliver_after: datetime | None
     expires_at: datetime | None
+    terms: tuple[tuple[str, str], ...]
 
-    @property
+    @cached_property
     def sha256(self) -> bytes | None:
         return None if self.payload is None else hashlib.sha256(self.payload).digest()
 
-    @property
+    @cached_property
     def fingerprint(self) -> bytes:
         """A digest of all that makes the request: equal fingerprints, equal content."""
-        content = self.content()
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
+        return hashlib.sha256(_in_order(self.content()).encode()).digest()
 
     def content(self) -> dict[str, Any]:
         """Return what two messages of one idempotency key must share."""
@@ -148,19 +153,22 @@ def check(new: NewMessage, catalogue: Catalogue = PREDEFINED) -> CheckedMessage:
         raise InvalidMessage("destination", new.destination, "use a name of the destinations file")
     _check_scope(operation, new)
     _check_moments(new)
+    query = _query(operation, new.query)
+    document = read_document(operation, new.payload)
     return CheckedMessage(
         operation=operation,
         destination=new.destination,
         channel=new.channel,
         organisation=new.organisation,
-        key=_reference("key", new.key),
+        key=_key(operation, new.key, query, document),
         idempotency_key=_idempotency_key(new.idempotency_key),
         version=_version(new.version),
-        query=_query(operation, new.query),
+        query=query,
         headers=_headers(new.headers),
-        payload=payload_bytes(operation, new.payload),
+        payload=document.payload,
         deliver_after=new.deliver_after,
         expires_at=new.expires_at,
+        terms=terms_of(operation, query, document.imports),
     )
 
 
@@ -203,6 +211,27 @@ def _reference(name: str, value: object) -> str | None:
     if CONTROL_CHARACTER.search(value):
         raise InvalidMessage(name, value, "remove the control character")
     return value
+
+
+def _key(operation: Operation, given: str | None, query: Mapping[str, str], document: Document) -> str | None:
+    if given is not None or operation.key is None:
+        return _reference("key", given)
+    places = {name: _value_at(name, query, document) for name in KEY_PLACE.findall(operation.key)}
+    for name, value in places.items():
+        if not value:
+            fix = f"{operation.name} makes its key of {name}, of which this message has none, or several"
+            raise InvalidMessage("key", None, f"{fix}: give key")
+    return _reference("key", KEY_PLACE.sub(lambda place: places[place[1]], operation.key))
+
+
+def _value_at(name: str, query: Mapping[str, str], document: Document) -> str:
+    """Return the one value of that name: a query parameter, or an attribute of the root or the imports."""
+    if name in query:
+        return query[name]
+    if name in document.attributes:
+        return document.attributes[name]
+    values = {each.attributes.get(name, "") for each in document.imports}
+    return values.pop() if len(values) == 1 else ""
 
 
 def _idempotency_key(value: str | None) -> str:

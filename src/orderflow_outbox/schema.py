@@ -2,6 +2,54 @@
 
 from __future__ import annotations
 
-CURRENT_VERSION = 1
+from weakref import WeakSet
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import DBAPIError
+
+from .errors import UnsupportedSchema
+from .tables import CURRENT_VERSION, schema_version
+
 OLDEST_SUPPORTED_VERSION = 1
-VERSION_TABLE = "outbox_schema_version"
+VERSION_TABLE = schema_version.name
+_UNDEFINED_TABLE = "42P01"  # PostgreSQL's code
+
+_checked: WeakSet[Engine] = WeakSet()
+
+
+def check_once(connection: Connection) -> None:
+    """Look whether this release works with the tables that `connection` leads to, once for each engine.
+
+    Raises:
+        UnsupportedSchema: it does not.
+    """
+    if connection.engine not in _checked:
+        check_version(version_of(connection))
+        _checked.add(connection.engine)
+
+
+def check_version(found: int | None) -> None:
+    """Refuse a version of the tables that this release does not work with; None where there are none.
+
+    Raises:
+        UnsupportedSchema: it does not.
+    """
+    if found is None or not OLDEST_SUPPORTED_VERSION <= found <= CURRENT_VERSION:
+        raise UnsupportedSchema(found, OLDEST_SUPPORTED_VERSION, CURRENT_VERSION)
+
+
+def version_of(connection: Connection) -> int | None:
+    """Return the version of the outbox tables, None where there are none; the transaction goes on."""
+    try:
+        with connection.begin_nested():  # PostgreSQL ends a transaction in which a statement failed
+            found = connection.scalar(select(schema_version.c.version_num))
+    except DBAPIError as error:
+        if not _is_missing_table(error):
+            raise
+        return None
+    return None if found is None else int(found)
+
+
+def _is_missing_table(error: DBAPIError) -> bool:
+    code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    return code == _UNDEFINED_TABLE or "no such table" in str(error.orig)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    DDL,
     JSON,
     BigInteger,
     Boolean,
@@ -16,9 +17,11 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Sequence,
     String,
     Table,
     Text,
+    event,
     text,
 )
 
@@ -27,6 +30,9 @@ from .types import Identity64, UtcDateTime
 NAME = String(64)
 REFERENCE = String(255)
 
+CURRENT_VERSION = 1
+"""The version of the tables below."""
+
 metadata = MetaData()
 
 _PENDING_AND_DUE = text("state = 'pending' AND due_at IS NOT NULL")
@@ -34,6 +40,7 @@ _SENDING = text("state = 'sending'")
 _BLOCKING = text("blocks AND key IS NOT NULL")
 _BLOCKING_ON_SQLITE = text("blocks = 1 AND key IS NOT NULL")  # as SQLAlchemy asks for it there
 _ORIGINAL = text("replay_of IS NULL")
+_REPLAY = text("replay_of IS NOT NULL")
 _UNRESOLVED = text("resolved_at IS NULL")
 _OPEN = text("resolution = 'open'")
 _ALERT_DUE = text("alert_due_at IS NOT NULL")
@@ -69,7 +76,7 @@ message = Table(
     Column("lease_token", BigInteger, nullable=False),
     Column("lease_until", UtcDateTime),
     Column("in_doubt", Boolean, nullable=False),
-    Column("replay_of", Identity64, unique=True),
+    Column("replay_of", Identity64),
     Column("split_from", Identity64),
     Column("created_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
@@ -100,9 +107,19 @@ message = Table(
         sqlite_where=_ORIGINAL,
         postgresql_where=_ORIGINAL,
     ),
+    Index(
+        "outbox_message_replay",
+        "replay_of",
+        unique=True,
+        sqlite_where=_REPLAY,
+        postgresql_where=_REPLAY,
+    ),
     sqlite_autoincrement=True,
     postgresql_with=_VACUUM_OFTEN,
 )
+
+message_numbers = Sequence("outbox_message_id_seq")
+"""PostgreSQL's own sequence behind `outbox_message.id`."""
 
 body = Table(
     "outbox_body",
@@ -114,13 +131,16 @@ body = Table(
     Column("headers", JSON, nullable=False),
 )
 
+# A message has several of these, and the shop waits while they are stored: so no foreign key, which
+# costs as much as the row, and on SQLite no row number beside the primary key.
 term = Table(
     "outbox_term",
     metadata,
     Column("name", NAME, primary_key=True),
     Column("value", REFERENCE, primary_key=True),
-    Column("message_id", Identity64, ForeignKey("outbox_message.id", ondelete="CASCADE"), primary_key=True),
+    Column("message_id", Identity64, primary_key=True, autoincrement=False),
     Index("outbox_term_message", "message_id"),
+    sqlite_with_rowid=False,
 )
 
 attempt = Table(
@@ -250,4 +270,13 @@ audit = Table(
     Column("detail", JSON),
     Index("outbox_audit_message", "message_id"),
     sqlite_autoincrement=True,
+)
+
+# Alembic keeps its own row here when the service makes the tables; whoever makes them in another way
+# leaves the same row, so that either side can tell what it works on.
+schema_version = Table("outbox_schema_version", metadata, Column("version_num", String(32), primary_key=True))
+event.listen(
+    schema_version,
+    "after_create",
+    DDL(f"INSERT INTO %(fullname)s (version_num) VALUES ('{CURRENT_VERSION:04}')"),  # type: ignore[no-untyped-call]  # noqa: S608
 )

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from config import Configuration, in_words, load, load_settings
-from orderflow_outbox import PREDEFINED
-from orderflow_outbox.schema import CURRENT_VERSION
+from orderflow_outbox.tables import CURRENT_VERSION
 from worker import schema
 from worker.database import connect
 from worker.durability import durability_warnings
@@ -63,7 +62,7 @@ def _patience(configuration: Configuration) -> list[dict[str, Any]]:
     rows = []
     for name, destination in sorted(configuration.destinations.items()):
         own = sorted(destination.operations)
-        for operation in [*own, f"the other {len(PREDEFINED) - len(own)}"]:
+        for operation in [*own, f"the other {len(configuration.catalogue) - len(own)}"]:
             policy = destination.retry_policy(operation)
             last = policy.last_try_after
             rows.append(

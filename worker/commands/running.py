@@ -72,7 +72,7 @@ def sweep_command(json: output.Json = False) -> None:
     configuration = load(need_secrets=False)
     alerts = configuration.settings.alerts
     with opened_store() as store:
-        swept = sweep(store, configuration.destinations, AlertTimes(alerts.grouping, alerts.reminder))
+        swept = sweep(store, configuration, AlertTimes(alerts.grouping, alerts.reminder))
     if json:
         output.print_json({"rescued": swept.rescued, "unparked": swept.unparked, "expired": swept.expired})
     else:

@@ -128,7 +128,6 @@ def upgrade() -> None:
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("finished_at", UtcDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("replay_of"),
         sqlite_autoincrement=True,
         postgresql_with={
             "autovacuum_vacuum_scale_factor": "0.01",
@@ -148,6 +147,9 @@ def upgrade() -> None:
         ["destination", "idempotency_key"],
         "replay_of IS NULL",
         unique=True,
+    )
+    _partial_index(
+        "outbox_message_replay", "outbox_message", ["replay_of"], "replay_of IS NOT NULL", unique=True
     )
     _partial_index(
         "outbox_message_order",
@@ -226,8 +228,8 @@ def upgrade() -> None:
         "outbox_term",
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("value", sa.String(length=255), nullable=False),
-        sa.Column("message_id", Identity64, nullable=False),
-        sa.ForeignKeyConstraint(["message_id"], ["outbox_message.id"], ondelete="CASCADE"),
+        sa.Column("message_id", Identity64, autoincrement=False, nullable=False),
         sa.PrimaryKeyConstraint("name", "value", "message_id"),
+        sqlite_with_rowid=False,
     )
     op.create_index("outbox_term_message", "outbox_term", ["message_id"])

@@ -1,0 +1,179 @@
+"""Storing new messages in PostgreSQL: row, body and search terms by one statement.
+
+What a shop waits for there is the way to its database and back. One message travels as plain
+parameters; many as arrays, one for each column, which for a single one would cost more than storing it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Connection,
+    Integer,
+    LargeBinary,
+    String,
+    TableValuedAlias,
+    Text,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.types import TypeEngine
+
+from orderflow_outbox.clock import database_now
+from orderflow_outbox.messages import CheckedMessage
+from orderflow_outbox.tables import body, message, message_numbers, term
+from orderflow_outbox.types import UtcDateTime
+
+from .rows import AT_FIRST, SAME_IDENTITY, Stored, message_row
+
+MESSAGES_PER_STATEMENT = 500
+
+_json = json.JSONEncoder().encode
+
+_MESSAGE: dict[str, TypeEngine[Any]] = {
+    "destination": String(),
+    "operation": String(),
+    "channel": String(),
+    "organisation": String(),
+    "key": String(),
+    "version": BigInteger(),
+    "idempotency_key": String(),
+    "fingerprint": LargeBinary(),
+    "expires_at": UtcDateTime(),
+}
+_BODY: dict[str, TypeEngine[Any]] = {
+    "payload": LargeBinary(),
+    "sha256": LargeBinary(),
+    "query": Text(),
+    "headers": Text(),
+}
+_DOCUMENTS = ("query", "headers")
+_GIVEN = {**_MESSAGE, **_BODY, "deliver_after": UtcDateTime()}
+_TERM: dict[str, TypeEngine[Any]] = {"place": Integer(), "name": String(), "value": String()}
+
+
+def store(connection: Connection, messages: Sequence[CheckedMessage]) -> list[Stored | None]:
+    """Insert `messages`; see `orderflow_outbox.storing.store`."""
+    if len(messages) == 1:
+        row = connection.execute(_store_one, _one(messages[0])).one_or_none()
+        return [None if row is None else Stored(row.id, row.created_at, row.due_at)]
+    stored: list[Stored | None] = []
+    for start in range(0, len(messages), MESSAGES_PER_STATEMENT):
+        group = messages[start : start + MESSAGES_PER_STATEMENT]
+        rows = connection.execute(_store_many, _many(group))
+        by_place = {row.place: Stored(row.id, row.created_at, row.due_at) for row in rows}
+        stored += [by_place.get(place) for place in range(len(group))]
+    return stored
+
+
+def _one(checked: CheckedMessage) -> dict[str, Any]:
+    names, values = zip(*checked.terms, strict=True) if checked.terms else ((), ())
+    return {**_row(checked), "name": list(names), "value": list(values)}
+
+
+def _many(messages: Sequence[CheckedMessage]) -> dict[str, list[Any]]:
+    rows = [_row(each) for each in messages]
+    terms = [
+        {"place": place, "name": name, "value": value}
+        for place, each in enumerate(messages)
+        for name, value in each.terms
+    ]
+    return {"nth": list(range(len(rows))), **_arrays(_GIVEN, rows), **_arrays(_TERM, terms)}
+
+
+def _row(checked: CheckedMessage) -> dict[str, Any]:
+    return {
+        **message_row(checked),
+        "payload": checked.payload,
+        "sha256": checked.sha256,
+        "query": _json(checked.query),
+        "headers": _json(checked.headers),
+        "deliver_after": checked.deliver_after,
+    }
+
+
+def _arrays(columns: Iterable[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    return {column: [row[column] for row in rows] for column in columns}
+
+
+# The statements. Rows given by arrays come through unnest; a number is drawn before its row is
+# inserted, because the row holds it twice: as its id, and as its place in the order of its key.
+
+
+def _given(name: str, types: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:
+    arrays = (bindparam(column, type_=ARRAY(type_)) for column, type_ in types.items())
+    return func.unnest(*arrays).table_valued(*types).render_derived(name=name)
+
+
+def _insert_messages(source: Any, given: Any) -> Any:
+    numbered = select(
+        source.c.id,
+        source.c.id,
+        given["key"].is_not(None),
+        database_now(),
+        func.coalesce(given["deliver_after"], database_now()),
+        *(given[column] for column in _MESSAGE),
+        *AT_FIRST.values(),
+    ).select_from(source)
+    columns = ["id", "position", "blocks", "created_at", "due_at", *_MESSAGE, *AT_FIRST]
+    return (
+        insert(message)
+        .from_select(columns, numbered, include_defaults=False)
+        .on_conflict_do_nothing(**SAME_IDENTITY)
+        .returning(message.c.id, message.c.created_at, message.c.due_at)
+        .cte("stored")
+    )
+
+
+def _insert_bodies(source: Any, number: Any, given: Any) -> Any:
+    values = (cast(given[name], JSON) if name in _DOCUMENTS else given[name] for name in _BODY)
+    rows = select(number, *values).select_from(source)
+    return body.insert().from_select(["message_id", *_BODY], rows, include_defaults=False).cte("bodies")
+
+
+def _insert_terms(lifted: TableValuedAlias, number: Any, source: Any) -> Any:
+    rows = select(lifted.c.name, lifted.c.value, number).select_from(source)
+    return (
+        term.insert().from_select(["name", "value", "message_id"], rows, include_defaults=False).cte("terms")
+    )
+
+
+def _statement_for_one() -> Any:
+    given = {column: cast(bindparam(column, type_=type_), type_) for column, type_ in _GIVEN.items()}
+    new = select(message_numbers.next_value().label("id")).subquery("new")
+    stored = _insert_messages(new, given)
+    lifted = _given("lifted", {"name": String(), "value": String()})
+    return select(stored).add_cte(
+        _insert_bodies(stored, stored.c.id, given),
+        _insert_terms(lifted, stored.c.id, stored.join(lifted, literal_column("true"))),
+    )
+
+
+def _statement_for_many() -> Any:
+    given = _given("given", {"nth": Integer(), **_GIVEN})
+    in_order = select(given).order_by(given.c.nth).subquery("in_order")
+    new = select(message_numbers.next_value().label("id"), in_order).cte("new")
+    stored = _insert_messages(new, new.c)
+    new_stored = new.join(stored, stored.c.id == new.c.id)
+    lifted = _given("lifted", _TERM)
+    return (
+        select(new.c.nth.label("place"), stored)
+        .select_from(new_stored)
+        .add_cte(
+            _insert_bodies(new_stored, new.c.id, new.c),
+            _insert_terms(lifted, new.c.id, new_stored.join(lifted, lifted.c.place == new.c.nth)),
+        )
+    )
+
+
+_store_one = _statement_for_one()
+_store_many = _statement_for_many()
