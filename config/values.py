@@ -87,6 +87,8 @@ class SecretSource(Strict):
 
 
 def _secret(text: str) -> SecretStr | None:
+    if "\0" in text:  # what connects would read on to there, and go elsewhere without the rest
+        return None
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
-from orderflow_outbox import enqueue
+from orderflow_outbox import WhenDead, enqueue
+from tests.databases import on_postgresql
 from tests.documents import order
+from tests.rig import eventually
 from tests.steps import (
+    ALERT_TIMES,
     DELIVERED,
     LATER,
     LEASE,
@@ -20,6 +24,7 @@ from tests.steps import (
     another_connection,
     claim_all,
     claim_one,
+    destinations,
     finish,
     outcome,
     put,
@@ -28,7 +33,9 @@ from tests.steps import (
     set_row,
 )
 from worker.replay import hold, resume
+from worker.settling import settle
 from worker.store.claiming import claim, next_due, open_destinations
+from worker.store.recording import record
 from worker.store.transactions import Store
 
 
@@ -239,3 +246,46 @@ def test_a_result_of_one_claim_says_nothing_of_the_next(engine: Engine, store: S
     claim_one(store)
     assert recorder(store).record([outcome(first, DELIVERED)])
     assert row(engine, message_id)["state"] == "sending"
+
+
+# Two engines at one key: what one reads may be gone before the other has written
+
+
+def waits_for_a_lock(engine: Engine) -> bool:
+    """Tell whether a session waits for a row that another holds."""
+    waiting = "wait_event_type = 'Lock' AND datname = current_database()"
+    with engine.connect() as connection:
+        return connection.scalar(text(f"SELECT count(*) FROM pg_stat_activity WHERE {waiting}")) == 1
+
+
+@on_postgresql
+def test_a_message_is_not_parked_behind_an_elder_that_is_recorded_at_that_moment(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    elder, younger = (put(engine, key="order:1") for _ in range(2))
+    (claimed,) = claim_all(store, room=1).claims
+    policy = destinations()["main"].retry
+    done = settle(outcome(claimed, DELIVERED), clock.now, policy, WhenDead.WAIT, lambda: 0.5)
+    with ThreadPoolExecutor(1) as other:
+        with store.writing() as recording:
+            record(recording, [done], ALERT_TIMES)
+            claiming = other.submit(claimed_ids, store)
+            eventually(lambda: waits_for_a_lock(engine), 5)
+        assert claiming.result(5) == []
+    assert row(engine, elder)["state"] == "delivered"
+    assert claimed_ids(store) == [younger]
+
+
+@on_postgresql
+def test_whoever_records_an_elder_sees_the_message_parked_behind_it_at_that_moment(
+    engine: Engine, store: Store
+) -> None:
+    _, younger = (put(engine, key="order:1") for _ in range(2))
+    (claimed,) = claim_all(store, room=1).claims
+    with ThreadPoolExecutor(1) as other:
+        with store.writing() as claiming:
+            assert claim(claiming, "main", 10, LEASE).claims == []
+            recording = other.submit(recorder(store).record, [outcome(claimed, DELIVERED)])
+            eventually(lambda: waits_for_a_lock(engine), 5)
+        assert recording.result(5)
+    assert claimed_ids(store) == [younger]

@@ -366,8 +366,10 @@ def test_a_password_that_is_not_set_is_refused_naming_its_place(
     assert load(tmp_path / "outbox.toml", need_secrets=False).destinations
 
 
-@pytest.mark.parametrize("content", ["", " \n", None])
-def test_a_password_file_that_is_empty_or_gone_is_refused(tmp_path: Path, content: str | None) -> None:
+@pytest.mark.parametrize("content", ["", " \n", "a\0b", None])
+def test_a_password_file_that_is_empty_or_gone_or_holds_a_nul_is_refused(
+    tmp_path: Path, content: str | None
+) -> None:
     file = tmp_path / "secret"
     if content is not None:
         file.write_text(content)

@@ -16,7 +16,7 @@ import pytest
 
 from tests.brokers import Proxy
 from tests.postgres import USER, Postgres
-from tests.rig import PROJECT, Place, Rig, WorkerProcess, eventually, rig
+from tests.rig import PROJECT, Place, Rig, WorkerProcess, engine_of, eventually, rig
 from worker.broker import EmbeddedBroker
 
 SLOW = "slow:1.0:delay=0.1"
@@ -119,6 +119,23 @@ def test_workers_go_on_after_a_freeze_of_the_database(server: Postgres, tmp_path
         server.thaw()
         assert_all_arrive(made, 60)
         assert worker.terminate() == 0
+
+
+def test_a_database_that_keeps_its_connections_and_says_no_word_is_told(
+    server: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("worker.engine.SILENCE_SECONDS", 0.5)
+    monkeypatch.setenv("OUTBOX_DATABASE_URL", server.url("outbox"))
+    with rig(Place(tmp_path, server.url("outbox"))) as made, engine_of(made):
+        made.order("SO-0")
+        eventually(lambda: made.states() == {"delivered"})
+        server.freeze()
+        try:
+            eventually(lambda: "the database does not answer: TimeoutError: no word for 0.5 s" in caplog.text)
+        finally:
+            server.thaw()
+        eventually(lambda: "the database answers" in caplog.text)
+        assert caplog.text.count("the database does not answer") == 1
 
 
 def test_a_worker_stops_within_its_bound_although_the_database_is_frozen(

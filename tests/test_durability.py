@@ -140,3 +140,29 @@ def test_postgresql_with_and_without_its_driver_named_is_the_same(careless: Post
     with engine.connect() as connection:
         assert connection.dialect.driver == "psycopg"
     engine.dispose()
+
+
+@pytest.mark.parametrize("option", ["prepare_threshold=0", "row_factory=x", "frob=1"])
+def test_an_option_of_the_address_that_libpq_does_not_know_is_refused_by_name(
+    shell: Shell, careless: Postgres, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    url = careless.url("postgres")
+    monkeypatch.setenv("OUTBOX_DATABASE_URL", f"{url}{'&' if '?' in url else '?'}{option}")
+    for command in (("health",), ("status",), ("db", "upgrade"), ("config", "check")):
+        refused = shell.any(*command)
+        assert (refused.status, refused.err.count("\n")) == (1, 1)
+        assert f"has the option '{option.partition('=')[0]}'" in refused.err
+
+
+def test_a_server_that_turns_the_login_down_is_told_from_one_that_is_away(
+    shell: Shell, durable: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for url in (durable.url("postgres", "wrong"), durable.url("nowhere", SECRET)):
+        monkeypatch.setenv("OUTBOX_DATABASE_URL", url)
+        for command in (("health",), ("db", "upgrade")):
+            refused = shell.any(*command)
+            assert (refused.status, refused.err.count("\n")) == (1, 1)
+            assert refused.err.startswith("the database refuses the connection: ")
+            assert refused.err.endswith("look at database_url and database_password\n")
+    monkeypatch.setenv("OUTBOX_DATABASE_URL", f"postgresql://shop:{SECRET}@127.0.0.1:1/shop")
+    assert shell.any("health").err.startswith("the database does not answer: ")

@@ -263,6 +263,17 @@ def test_a_message_with_no_more_than_it_needs_is_due_at_once_and_blocks_nobody(e
     assert len(stored.idempotency_key) == 32
 
 
+@pytest.mark.parametrize("year", [1, 1900, 1969, 2020])
+def test_a_moment_that_is_past_is_now_and_overtakes_nobody(engine: Engine, year: int) -> None:
+    with engine.begin() as connection:
+        first = enqueue(connection, "order-import", order("SO-1"), channel="web")
+        past = datetime(year, 1, 1, tzinfo=UTC)
+        second = enqueue(connection, "order-import", order("SO-2"), channel="web", deliver_after=past)
+    assert first.due_at is not None
+    assert second.due_at is not None
+    assert second.due_at >= first.due_at
+
+
 def test_a_moment_of_another_time_zone_is_the_same_moment(engine: Engine) -> None:
     with engine.begin() as connection:
         elsewhere = SOON.astimezone(timezone(timedelta(hours=5)))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from psycopg.pq import Conninfo
 from pydantic import SecretStr
 from sqlalchemy import URL, Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
 from config import ConfigError
 from orderflow_outbox.sqlite import prepare
@@ -26,6 +27,8 @@ POSTGRESQL: dict[str, Any] = {
     "prepare_threshold": None,
 }
 """How the service connects; what the address says itself stands."""
+_REFUSED = "FATAL:"
+"""How the word of a server that turns a connection down begins."""
 
 
 def connect(url: SecretStr, must_exist: bool = False) -> Engine:
@@ -47,7 +50,8 @@ def connect(url: SecretStr, must_exist: bool = False) -> Engine:
         raise ConfigError(
             [
                 f"database_url cannot be used: {type(error).__name__}: "
-                "give sqlite:///path or postgresql://user@host/database"
+                "give sqlite:///path or postgresql://user@host/database; "
+                "several hosts as postgresql://user@/database?host=one:5432&host=two:5432"
             ]
         ) from None
     if engine.dialect.name != "sqlite":
@@ -61,7 +65,22 @@ def connect(url: SecretStr, must_exist: bool = False) -> Engine:
     return prepare(engine)
 
 
+def trouble(error: DBAPIError) -> str:
+    """Return in one line why the database could not be used, and where to look."""
+    told = " ".join(str(error.orig).split())
+    if not isinstance(error, OperationalError):
+        return f"the database refused: {type(error.orig).__name__}: {told}"
+    if _REFUSED in told:
+        return f"the database refuses the connection: {told}: look at database_url and database_password"
+    return f"the database does not answer: {told}: start it, or mend database_url"
+
+
 def _postgresql(url: URL) -> Engine:
+    known = {each.keyword.decode() for each in Conninfo.get_defaults()}
+    for name in url.query.keys() - known:
+        raise ConfigError(
+            [f"database_url has the option {name!r}, which libpq does not know: take it out of the address"]
+        )
     ours = {name: value for name, value in POSTGRESQL.items() if name not in url.query}
     return create_engine(
         url.set(drivername="postgresql+psycopg"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sqlalchemy.exc import DBAPIError
+
 from config import Settings
 
-from .database import connect
+from .database import connect, trouble
 from .store.durability import give_up_connecting_after, settings_in_force
 from .store.transactions import Store
 
@@ -55,7 +57,7 @@ def durability_warnings(settings: Settings) -> list[str]:
         with Store(engine).reading() as transaction:
             found = settings_in_force(transaction, RISKS)
     except Exception as error:  # whatever keeps us from looking, that is what there is to say
-        told = " ".join(str(getattr(error, "orig", None) or error).split())
+        told = trouble(error) if isinstance(error, DBAPIError) else str(error)
         return [f"whether the database keeps what it confirms could not be looked at: {told}"]
     finally:
         engine.dispose()

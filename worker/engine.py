@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -43,6 +43,8 @@ SWEEP_SHARE = 0.05
 LONGEST_SWEEP_PAUSE_SECONDS = 60.0
 WAKE_SIBLINGS_SECONDS = 1.0
 LAST_RECORD_SECONDS = 5.0
+SILENCE_SECONDS = 10.0
+"""How long a statement may take before the database is said not to answer."""
 MAX_UNRECORDED = 2000
 """Results waiting to be written; past this nothing more is claimed."""
 
@@ -274,8 +276,12 @@ class Engine:
             except Exception as error:
                 self._database.off(error)
 
-    def _in_store_thread(self, work: Callable[[], T]) -> Awaitable[T]:
-        return asyncio.get_running_loop().run_in_executor(self._store_thread, work)
+    async def _in_store_thread(self, work: Callable[[], T]) -> T:
+        done = asyncio.get_running_loop().run_in_executor(self._store_thread, work)
+        # A server that is frozen keeps its connections, and no bound of its own ends a statement then.
+        if not (await asyncio.wait((done,), timeout=SILENCE_SECONDS))[0]:
+            self._database.off(TimeoutError(f"no word for {SILENCE_SECONDS:g} s"))
+        return await done
 
     @staticmethod
     def _tasks(by_destination: dict[str, set[asyncio.Task[None]]]) -> list[asyncio.Task[None]]:

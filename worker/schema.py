@@ -14,6 +14,8 @@ from orderflow_outbox.errors import OutboxError
 from orderflow_outbox.schema import VERSION_TABLE, check_version
 from orderflow_outbox.tables import CURRENT_VERSION
 
+from .database import trouble
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -52,5 +54,5 @@ def check(engine: Engine) -> None:
     try:
         found = version_of(engine)
     except OperationalError as error:
-        raise DatabaseAway(" ".join(f"the database does not answer: {error.orig}".split())) from None
+        raise DatabaseAway(trouble(error)) from None
     check_version(found)

@@ -166,7 +166,7 @@ def check(new: NewMessage, catalogue: Catalogue = PREDEFINED) -> CheckedMessage:
         query=query,
         headers=_headers(new.headers),
         payload=document.payload,
-        deliver_after=new.deliver_after,
+        deliver_after=_still_to_come(new.deliver_after),
         expires_at=new.expires_at,
         terms=terms_of(operation, query, document.imports),
     )
@@ -193,6 +193,11 @@ def _check_moments(new: NewMessage) -> None:
         raise InvalidMessage("expires_at", new.expires_at.isoformat(), "give a moment still to come")
     if new.deliver_after is not None and new.expires_at <= new.deliver_after:
         raise InvalidMessage("expires_at", new.expires_at.isoformat(), "give a moment past deliver_after")
+
+
+def _still_to_come(moment: datetime | None) -> datetime | None:
+    """Return a moment of the future; one that is past would overtake what is due already."""
+    return None if moment is None or moment <= datetime.now(moment.tzinfo) else moment
 
 
 def _check_calendar(name: str, moment: datetime | None) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 
 import typer
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from config import ConfigError
 from orderflow_outbox.errors import OutboxError
+from worker.database import trouble
 
 from . import configuration, dead, demonstration, messages, running
 from .arguments import UsageProblem
@@ -49,10 +50,11 @@ def main(arguments: list[str]) -> int:
         return _say(str(error), FAILED)
     except OSError as error:  # such as a full disk under what is printed
         return _say(f"{error.strerror or error}", FAILED)
+    except DBAPIError as error:
+        return _say(trouble(error), FAILED)
     except SQLAlchemyError as error:
-        cause = getattr(error, "orig", None) or error
-        told = " ".join(str(cause).split())
-        return _say(f"the database refused: {type(cause).__name__}: {told}", FAILED)
+        told = " ".join(str(error).split())
+        return _say(f"the database cannot be used: {type(error).__name__}: {told}", FAILED)
     except UnicodeEncodeError as error:
         return _say(f"{error.object!r} is not UTF-8: write it so", USAGE_ERROR)
     return status if isinstance(status, int) else 0

@@ -58,6 +58,27 @@ _next_due = (
     .order_by(message.c.due_at, message.c.id)
     .limit(1)
 )
+_in_front = (
+    select(_elder.c.id)
+    .where(
+        _elder.c.destination == message.c.destination,
+        _elder.c.key == message.c.key,
+        _elder.c.blocks,
+        _elder.c.position < message.c.position,
+    )
+    .order_by(_elder.c.position)
+    .limit(1)
+    .scalar_subquery()
+)
+_elders = select(message.c.id, _in_front.label("elder")).where(
+    message.c.id.in_(bindparam("ids", expanding=True))
+)
+_hold = (
+    select(message.c.id)
+    .where(message.c.id.in_(bindparam("ids", expanding=True)), message.c.blocks)
+    .order_by(message.c.id)
+    .with_for_update(read=True)
+)
 _park = (
     update(message).where(message.c.id.in_(bindparam("ids", expanding=True)), is_pending).values(due_at=None)
 )
@@ -133,11 +154,27 @@ def claim(
     blocked = [row.id for row in candidates if row.blocked]
     free = [row.id for row in candidates if not row.blocked]
     if blocked:
-        connection.execute(_park, {"ids": blocked})
+        _park_behind_elders(transaction, blocked)
     if free:
         connection.execute(_lease, {"ids": free, "until": transaction.now + lease})
     rows = connection.execute(leased, {"ids": free}).all() if free else []
     return Claimed([claim_of(row, transaction.now) for row in rows], more=len(candidates) == room)
+
+
+def _park_behind_elders(transaction: Transaction, ids: list[int]) -> None:
+    """Park the messages whose elder blocks at this very moment; the others stay due.
+
+    An elder being recorded may have looked for followers already, and found these not parked yet: so it
+    is held here until they are, or is seen to block no longer once it is written.
+    """
+    connection = transaction.connection
+    elders = {row.id: row.elder for row in connection.execute(_elders, {"ids": ids}) if row.elder is not None}
+    if not elders:
+        return
+    held = set(connection.scalars(_hold, {"ids": sorted(set(elders.values()))}))
+    waiting = [message_id for message_id, elder in elders.items() if elder in held]
+    if waiting:
+        connection.execute(_park, {"ids": waiting})
 
 
 def claim_of(row: Any, now: datetime) -> Claim:

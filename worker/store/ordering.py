@@ -1,7 +1,7 @@
 """Order per key: a message waits for every earlier one of its key that blocks.
 
 A waiting message is parked (`due_at` null). Whoever unblocks a key makes its next message due in
-the same transaction; the sweep frees any that was missed between two snapshots.
+the same transaction. The sweep frees any that waits for nobody all the same, as after a change by hand.
 """
 
 from __future__ import annotations
