@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, column, event, inspect, table, text
 from orderflow_outbox import UnsupportedSchema, tables
 from orderflow_outbox.schema import VERSION_TABLE
 from orderflow_outbox.tables import CURRENT_VERSION
-from tests.databases import on_sqlite
+from tests.databases import on_postgresql, on_sqlite
 from tests.steps import DELIVERED, LEASE, Clock, claim_all, outcome, put, recorder, swept
 from worker import schema
 from worker.database import connect
@@ -82,6 +82,18 @@ def test_the_partial_indexes_have_the_conditions_of_the_library(engine: Engine) 
             condition = index.dialect_options[kind]["where"]
             assert (" where " in made[index.name]) == (condition is not None)
             assert condition is None or made[index.name].endswith(f" where {_bare(str(condition))}")
+
+
+@on_postgresql
+def test_the_library_has_its_messages_vacuumed_as_often_as_the_migration(engine: Engine) -> None:
+    options = text("SELECT reloptions FROM pg_class WHERE oid = 'outbox_message'::regclass")
+    with engine.begin() as connection:
+        migrated = connection.execute(options).scalar_one()
+        connection.execute(text("CREATE SCHEMA fresh"))
+        connection.execute(text("SET LOCAL search_path TO fresh"))
+        tables.metadata.create_all(connection)
+        assert sorted(connection.execute(options).scalar_one()) == sorted(migrated)
+        connection.rollback()
 
 
 def _bare(sql: str) -> str:
