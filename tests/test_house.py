@@ -1,4 +1,4 @@
-"""The house keeps its own rules: types, style, import directions, what the wheel holds, what is pinned."""
+"""The house keeps its own rules: types, style, import directions, what is pinned."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ast
 import re
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -37,15 +36,6 @@ def test_imports_go_one_way() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([linter], cwd=PROJECT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
-
-
-def test_the_wheel_holds_the_shops_library_and_nothing_else(tmp_path: Path) -> None:
-    run("hatchling", "build", "-t", "wheel", "-d", str(tmp_path))
-    (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    tops = {name.partition("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"orderflow_outbox"}
-    assert "orderflow_outbox/py.typed" in names
 
 
 @pytest.mark.parametrize("name", ["service.txt", "dev.txt"])
