@@ -18,7 +18,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint lock secrets clean
+.PHONY: help setup demo test bench lint docs lock secrets clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1 \t/' | expand -t 10
@@ -40,6 +40,10 @@ soak: $(VENV)/.dev ## Run the longer storms: 20,000 messages through four worker
 lint: $(VENV)/.dev ## Check types, style and import contracts alone
 	@$(BIN)/python -m pytest -n 0 tests/test_house.py
 
+docs: $(VENV)/.dev ## Build the pages of the names a shop calls, in build/docs
+	@$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs/api build/docs
+	@echo build/docs/index.html
+
 lock: ## Pin the newest versions that fit pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra service --group build --upgrade $(LOCK) -o requirements/service.txt
 	uv pip compile pyproject.toml --extra service --group build --group dev -c requirements/service.txt \
@@ -58,7 +62,7 @@ secrets: ## Make the passwords that docker-compose.yml asks for, in secrets/, wh
 	@chmod 0444 secrets/*
 
 clean: ## Remove .venv and every cache
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.runtime: requirements/service.txt pyproject.toml

@@ -14,7 +14,7 @@ from typing import Any
 
 PROJECT = Path(__file__).parents[1]
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
-INSTALL_SECONDS = 180
+INSTALL_SECONDS = 100
 _PROBE = "import sqlite3, sys, venv; print('%d.%d' % sys.version_info[:2])"
 
 
