@@ -27,6 +27,8 @@ CHECK_SECONDS = 100
 SETTINGS = ("MYPY", "PYRIGHT_", "PYTHONPATH")
 """Variables that would have a checker look elsewhere, or fetch another version of itself."""
 
+pytestmark = pytest.mark.timeout(300)  # the first time, packages are downloaded
+
 Reported = dict[str, dict[int, str]]
 """What a checker says of each line of each file."""
 

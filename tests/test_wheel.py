@@ -35,6 +35,8 @@ ENVIRONMENTS = [
     *[(RUNNING, OLDEST)] * (RUNNING in RUN_BY_THE_LOWEST),
 ]
 
+pytestmark = pytest.mark.timeout(300)  # the first time, packages are downloaded
+
 Environments = Callable[[str, tuple[str, ...]], Path]
 
 
