@@ -26,6 +26,8 @@ from .errors import (
     UnsupportedSchema,
 )
 from .hints import Hints, hint_after_commit
+from .imports import imports, read_imports
+from .items import Import, Order, Product, Return, StockMove
 from .messages import Message, NewMessage
 from .operations import Answer, Method, Naming, Operation, Scope, WhenDead
 from .states import Resolution, State
@@ -37,6 +39,7 @@ __all__ = [
     "Catalogue",
     "Hints",
     "IdempotencyConflict",
+    "Import",
     "InvalidHeader",
     "InvalidMessage",
     "InvalidOperation",
@@ -49,11 +52,15 @@ __all__ = [
     "NotASession",
     "NotTransactional",
     "Operation",
+    "Order",
     "OutboxError",
     "PayloadTooLarge",
+    "Product",
     "Resolution",
+    "Return",
     "Scope",
     "State",
+    "StockMove",
     "UnknownOperation",
     "UnsupportedDatabase",
     "UnsupportedSchema",
@@ -62,5 +69,7 @@ __all__ = [
     "enqueue",
     "enqueue_many",
     "hint_after_commit",
+    "imports",
     "metadata",
+    "read_imports",
 ]
