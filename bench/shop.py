@@ -17,7 +17,6 @@ from celery import Celery
 from sqlalchemy import Column, Connection, MetaData, String, Table, create_engine
 
 from orderflow_outbox import enqueue, hint_after_commit
-from tasks.waking import send_hint
 
 from .orders import CHANNEL, OPERATION, document, identities
 from .with_outbox import Outbox
@@ -53,7 +52,7 @@ def trade(name: str, orders: int, seconds_between: float) -> dict[str, float]:
     _metadata.create_all(engine)
     with_outbox = name == Outbox.name
     if with_outbox:
-        hint_after_commit(engine, lambda: send_hint(app))
+        hint_after_commit(engine, app)
     wait = _metronome(seconds_between)
     moments = {}
     for identity in (*identities("first", WARM_UP), *identities("shop", orders)):

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from config import load
 from config.loading import FILE_VARIABLE
 from orderflow_outbox import NewMessage, enqueue_many
-from tasks.waking import send_hint
+from orderflow_outbox.publishing import Publisher
 from worker import schema
 from worker.database import connect
 from worker.replay import hold, resume
@@ -78,7 +78,7 @@ class Outbox(Contestant):
     def go(self) -> None:
         """Resume the destination and send one hint, as after a shop's commit."""
         resume(Store(self._engine), "main", BY, WHY)
-        send_hint(Celery(broker=self.place.broker, set_as_current=False))
+        Publisher(Celery(broker=self.place.broker, set_as_current=False))()
 
     def close(self) -> None:
         """Close this process's own connections."""

@@ -12,14 +12,12 @@ import sys
 from celery import Celery
 
 from config import ConfigError, Settings, load_settings
+from orderflow_outbox.publishing import QUEUE
 from worker.broker import broker_url
 
 from .connecting import ANSWER_SECONDS, HEARTBEAT_SECONDS, broker_options, tls_options
 
-QUEUE = "orderflow"
-DELIVER = "tasks.deliver"
 SWEEP = "tasks.sweep"
-HINT_EXPIRES_SECONDS = 60
 SWEEP_SCHEDULE_SECONDS = 30.0
 
 

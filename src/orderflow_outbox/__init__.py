@@ -12,6 +12,7 @@ from .ddl import ddl
 from .enqueueing import enqueue, enqueue_many
 from .errors import (
     IdempotencyConflict,
+    InvalidBroker,
     InvalidHeader,
     InvalidMessage,
     InvalidOperation,
@@ -40,6 +41,7 @@ __all__ = [
     "Hints",
     "IdempotencyConflict",
     "Import",
+    "InvalidBroker",
     "InvalidHeader",
     "InvalidMessage",
     "InvalidOperation",

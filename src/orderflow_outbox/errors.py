@@ -9,6 +9,7 @@ OutboxError
 │   └── MissingScope
 ├── IdempotencyConflict       same idempotency key, other content   (.message_id, .differs)
 ├── InvalidOperation          an operation against the rules         (.field, .value, .fix, .file)
+├── InvalidBroker             hints cannot go where they were told to
 ├── NotASession               what was given is no SQLAlchemy Session or Connection
 ├── NotTransactional          a rollback would not take the message back
 ├── UnsupportedDatabase       neither SQLite nor PostgreSQL
@@ -142,6 +143,13 @@ class InvalidOperation(OutboxError, ValueError):
     def of(self, file: str | PathLike[str]) -> InvalidOperation:
         """Return the same refusal naming the file."""
         return type(self)(self.field, None, self.fix, file, found=self.value)
+
+
+class InvalidBroker(OutboxError, TypeError):
+    """What was given as the place hints go to is none, or cannot be used here."""
+
+    def __init__(self, found: object, fix: str) -> None:
+        super().__init__(f"hints cannot go to {shown(found)}: {fix}")
 
 
 class NotASession(OutboxError, TypeError):

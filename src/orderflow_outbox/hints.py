@@ -6,13 +6,17 @@ is bounded, its errors are swallowed and counted, and a stuck one holds back tho
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, Engine, ExceptionContext, event
+
+from .publishing import CeleryApp, publisher_for
 
 MAX_WAIT_SECONDS = 0.5
 MIN_INTERVAL_SECONDS = 0.01
@@ -29,26 +33,42 @@ def mark_enqueued(connection: Connection) -> None:
 
 
 class Hints:
-    """Calls `wake` after each commit that holds a new message; made by `hint_after_commit`.
+    """Tells the workers, once a commit holds a new message, that there is something to do.
+
+    `hint_after_commit` makes one that follows an engine's commits. A shop whose commits are another
+    framework's makes its own, and calls `hint` from what that framework calls after a commit.
+
+    Args:
+        to: the shop's Celery application, a broker's address, or a function without arguments. Of the
+            first two only the task's name is used, over a connection of its own that gives up soon.
 
     Attributes:
-        sent: hints whose call returned.
-        suppressed: commits covered by a hint of the last 10 ms, or made while a call was stuck.
-        failed: calls that raised.
+        sent: hints handed to the broker.
+        suppressed: those not needed: another was sent in the last 10 ms or was still under way, or
+            100 of them waited in the queue.
+        failed: those that the broker did not take.
+
+    Raises:
+        InvalidBroker: `to` is none of the three, or an address and Celery is not installed.
     """
 
-    def __init__(self, wake: Callable[[], object]) -> None:
-        self._wake = wake
+    def __init__(self, to: CeleryApp | str | Callable[[], object]) -> None:
+        self._publish = publisher_for(to)
         self._committed = f"{_COMMITTED}.{id(self)}"
-        self._lock = threading.Lock()
         self._running = False
         self._last = float("-inf")
+        self._begin_anew()
         self.sent = 0
         self.suppressed = 0
         self.failed = 0
 
     def hint(self) -> None:
-        """Call `wake` in a thread of its own and wait for it, for half a second at most."""
+        """Send a hint from a thread of its own, and wait for it half a second at most.
+
+        In a thread with a running event loop it returns at once: there nobody may wait.
+        """
+        if self._process != os.getpid():  # what another process had under way will never be done here
+            self._begin_anew()
         with self._lock:
             now = time.monotonic()
             if self._running or now - self._last < MIN_INTERVAL_SECONDS:
@@ -62,13 +82,19 @@ class Hints:
         except RuntimeError:  # no thread to be had, as at interpreter exit
             self._done("failed")
             return
-        thread.join(MAX_WAIT_SECONDS)
+        if not _in_event_loop():
+            thread.join(MAX_WAIT_SECONDS)
+
+    def _begin_anew(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._running = False
+        self._last = float("-inf")
 
     def _call(self) -> None:
         counter = "failed"
         try:
-            self._wake()
-            counter = "sent"
+            counter = "suppressed" if self._publish() is False else "sent"
         except Exception as error:
             log.debug("a wake-up hint failed: %s", type(error).__name__)
         finally:
@@ -103,21 +129,23 @@ class Hints:
             self.hint()
 
 
-def hint_after_commit(engine: Engine, wake: Callable[[], object]) -> Hints:
-    """Have `wake` called after every commit on `engine` that holds a new message.
+def hint_after_commit(engine: Engine, to: CeleryApp | str | Callable[[], object]) -> Hints:
+    """Have a hint sent after every commit on `engine` that holds a new message.
 
-    SQLAlchemy's own commit event fires before the commit is carried out, so the call is made when
-    the connection returns to its pool or begins its next transaction.
+    SQLAlchemy's own commit event fires before the commit is carried out, so the hint is sent when the
+    connection returns to its pool or begins its next transaction.
 
     Args:
-        engine: the shop's engine.
-        wake: takes no argument; what it does is the shop's choice, such as sending the task
-            `tasks.deliver`. It runs in a thread, is waited for at most 0.5 s, and may fail.
+        engine: the shop's engine; of an asynchronous one its `sync_engine`.
+        to: the shop's Celery application, a broker's address, or a function without arguments.
 
     Returns:
-        The counters of hints sent, suppressed and failed.
+        The hints, which count those sent, suppressed and failed.
+
+    Raises:
+        InvalidBroker: `to` is none of the three, or an address and Celery is not installed.
     """
-    hints = Hints(wake)
+    hints = Hints(to)
     event.listen(engine, "commit", hints._on_commit)
     event.listen(engine, "rollback", hints._on_rollback)
     # Ahead of SQLite's BEGIN IMMEDIATE, so that a slow call never holds the write lock.
@@ -125,3 +153,11 @@ def hint_after_commit(engine: Engine, wake: Callable[[], object]) -> Hints:
     event.listen(engine, "handle_error", hints._on_error)
     event.listen(engine, "checkin", hints._on_checkin)
     return hints
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from xml.parsers import expat
 
-from .documents import MAX_PAYLOAD_BYTES, payload_bytes
+from .documents import MAX_PAYLOAD_BYTES, read_document
 from .errors import InvalidPayload, PayloadTooLarge
 from .items import Import, item_of
 from .lines import Record, is_record, named_values, read_lines, written
@@ -83,7 +83,7 @@ def read_imports(document: bytes) -> list[Import]:
         InvalidPayload: not a document of imports, or one that could not be read exactly.
         PayloadTooLarge: the document has more bytes than a message may carry.
     """
-    payload_bytes(ANY_IMPORT, document)
+    read_document(ANY_IMPORT, document)
     reader = _Reader()
     reader.parser.Parse(document, True)
     return reader.items
