@@ -7,6 +7,7 @@ with Session(engine) as session, session.begin():
 
 from __future__ import annotations
 
+from .borrowing import borrowed
 from .catalogue import PREDEFINED, Catalogue
 from .ddl import ddl
 from .enqueueing import enqueue, enqueue_many
@@ -67,6 +68,7 @@ __all__ = [
     "UnsupportedDatabase",
     "UnsupportedSchema",
     "WhenDead",
+    "borrowed",
     "ddl",
     "enqueue",
     "enqueue_many",

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from os import PathLike
 
+from sqlalchemy.exc import DontWrapMixin
+
 SHOWN_VALUE_CHARACTERS = 80
 
 
@@ -163,15 +165,18 @@ class NotASession(OutboxError, TypeError):
         )
 
 
-class NotTransactional(OutboxError):
-    """A connection whose transactions do not hold what they promise."""
+class NotTransactional(DontWrapMixin, OutboxError):
+    """A connection whose transactions do not hold what they promise.
+
+    SQLAlchemy passes it on as it is, where it is raised below a statement.
+    """
 
 
 class UnsupportedDatabase(OutboxError):
     """The session's database is neither SQLite nor PostgreSQL."""
 
-    def __init__(self, found: str) -> None:
-        super().__init__(f"the database is {found}: the outbox tables live in SQLite or PostgreSQL")
+    def __init__(self, found: str, fix: str = "the outbox tables live in SQLite or PostgreSQL") -> None:
+        super().__init__(f"the database is {found}: {fix}")
 
 
 class UnsupportedSchema(OutboxError):

@@ -29,6 +29,11 @@ def is_prepared(connection: Connection) -> bool:
     return bool(connection.info.get(_PREPARED, False))
 
 
+def mark_prepared(connection: Connection) -> None:
+    """Have `is_prepared` say yes to a connection whose transactions somebody else looks after."""
+    connection.info[_PREPARED] = True
+
+
 def _settings(connection: Any, record: Any) -> None:
     record.info[_PREPARED] = True
     connection.isolation_level = None
