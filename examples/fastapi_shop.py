@@ -1,5 +1,6 @@
 """A web shop on FastAPI and SQLAlchemy's ORM: an order and its message, in one transaction.
 
+pip install fastapi uvicorn
 uvicorn --app-dir examples fastapi_shop:app
 curl --json '{"number": "SO-1001", "sku": "SKU-1", "quantity": 2}' localhost:8000/orders
 """

@@ -1,5 +1,6 @@
 """The shop's commands.
 
+pip install django
 python -m worker db upgrade
 python examples/django_shop/manage.py migrate
 python examples/django_shop/manage.py runserver
