@@ -10,7 +10,7 @@ version = release = installed("orderflow-outbox")
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 nitpicky = True
 # Their own pages are elsewhere, and the build asks nobody for them.
-nitpick_ignore_regex = [("py:.*", r"(collections\.abc|datetime|enum|sqlalchemy)\..*")]
+nitpick_ignore_regex = [("py:.*", r"(collections\.abc|datetime|enum|os|sqlalchemy)\..*")]
 
 default_role = "code"
 autodoc_member_order = "bysource"

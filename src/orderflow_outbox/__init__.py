@@ -18,6 +18,7 @@ from .errors import (
     InvalidMessage,
     InvalidOperation,
     InvalidPayload,
+    InvalidQuestion,
     MissingScope,
     NotASession,
     NotTransactional,
@@ -33,6 +34,7 @@ from .items import Import, Order, Product, Return, StockMove
 from .messages import Message, NewMessage
 from .operations import Answer, Method, Naming, Operation, Scope, WhenDead
 from .states import Resolution, State
+from .status import Status, status_of
 from .tables import metadata
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "InvalidMessage",
     "InvalidOperation",
     "InvalidPayload",
+    "InvalidQuestion",
     "Message",
     "Method",
     "MissingScope",
@@ -63,6 +66,7 @@ __all__ = [
     "Return",
     "Scope",
     "State",
+    "Status",
     "StockMove",
     "UnknownOperation",
     "UnsupportedDatabase",
@@ -76,4 +80,5 @@ __all__ = [
     "imports",
     "metadata",
     "read_imports",
+    "status_of",
 ]

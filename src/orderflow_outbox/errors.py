@@ -10,6 +10,7 @@ OutboxError
 ├── IdempotencyConflict       same idempotency key, other content   (.message_id, .differs)
 ├── InvalidOperation          an operation against the rules         (.field, .value, .fix, .file)
 ├── InvalidBroker             hints cannot go where they were told to
+├── InvalidQuestion           a status was asked for by none or several keys
 ├── NotASession               what was given is no SQLAlchemy Session or Connection
 ├── NotTransactional          a rollback would not take the message back
 ├── UnsupportedDatabase       neither SQLite nor PostgreSQL
@@ -18,6 +19,7 @@ OutboxError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 
 from sqlalchemy.exc import DontWrapMixin
@@ -152,6 +154,14 @@ class InvalidBroker(OutboxError, TypeError):
 
     def __init__(self, found: object, fix: str) -> None:
         super().__init__(f"hints cannot go to {shown(found)}: {fix}")
+
+
+class InvalidQuestion(OutboxError, TypeError):
+    """`status_of` was asked for none or several of what a message is found by."""
+
+    def __init__(self, given: Sequence[str], choices: Sequence[str]) -> None:
+        found = " and ".join(given) or "nothing"
+        super().__init__(f"{found} given: give one of {', '.join(choices)}")
 
 
 class NotASession(OutboxError, TypeError):

@@ -16,6 +16,7 @@ from .catalogue import PREDEFINED, Catalogue
 from .documents import Document, read_document
 from .errors import InvalidHeader, InvalidMessage, MissingScope
 from .operations import KEY_PLACE, Operation, Scope
+from .reserved import SERVICE_HEADERS, SERVICE_QUERY
 from .states import State
 from .terms import terms_of
 
@@ -28,35 +29,6 @@ HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token, RFC 9110 sect
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _in_order = json.JSONEncoder(sort_keys=True).encode
-
-SERVICE_HEADERS = frozenset(
-    {
-        "accept-encoding",
-        "authorization",
-        "channel",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "cookie",
-        "expect",
-        "host",
-        "idempotency-key",
-        "organisation",
-        "password",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "user",
-        "user-agent",
-    }
-)
-"""Headers the service sets itself, or that would change how the request is framed."""
-
-SERVICE_QUERY = frozenset({"channel", "organisation", "password", "user"})
-"""Query parameters that OrderFlow would take in place of the headers the service sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +127,13 @@ def check(new: NewMessage, catalogue: Catalogue = PREDEFINED) -> CheckedMessage:
     _check_moments(new)
     query = _query(operation, new.query)
     document = read_document(operation, new.payload)
+    key = _key(operation, new.key, query, document)
     return CheckedMessage(
         operation=operation,
         destination=new.destination,
         channel=new.channel,
         organisation=new.organisation,
-        key=_key(operation, new.key, query, document),
+        key=key,
         idempotency_key=_idempotency_key(new.idempotency_key),
         version=_version(new.version),
         query=query,
@@ -168,7 +141,7 @@ def check(new: NewMessage, catalogue: Catalogue = PREDEFINED) -> CheckedMessage:
         payload=document.payload,
         deliver_after=_still_to_come(new.deliver_after),
         expires_at=new.expires_at,
-        terms=terms_of(operation, query, document.imports),
+        terms=terms_of(operation, key, query, document.imports),
     )
 
 

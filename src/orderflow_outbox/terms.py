@@ -1,8 +1,9 @@
 """The words a person looks a message up by, lifted from it when it is enqueued.
 
-`externalReference` names each thing that is imported, `orderNumber` and `sku` the orders and
-products that it is or holds. The interface addresses an order below `remoteorder/order/` and a
-product below `remotewarehouse/product/` by query parameters in place of a document.
+`key` is the message's own. `externalReference` names each thing that is imported, `orderNumber` and
+`sku` the orders and products that it is or holds. The interface addresses an order below
+`remoteorder/order/` and a product below `remotewarehouse/product/` by query parameters in place of a
+document.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from .documents import ImportFound
 from .operations import Operation
 
+KEY = "key"
+"""The term that holds a message's key."""
 MAX_TERMS = 2000
 """Terms kept of one message; those past it can still be found by text."""
 MAX_VALUE_CHARACTERS = 255
@@ -35,16 +38,17 @@ _NAMED_BY_LINE = {
 
 
 def terms_of(
-    operation: Operation, query: Mapping[str, str], imports: Iterable[ImportFound]
+    operation: Operation, key: str | None, query: Mapping[str, str], imports: Iterable[ImportFound]
 ) -> tuple[tuple[str, str], ...]:
     """Return names and values, each pair once, in the order they appear.
 
     Args:
+        key: the message's key, if it has one.
         operation: what kind of message it is.
         query: the query parameters it is sent with.
         imports: those of its document.
     """
-    found: dict[tuple[str, str], None] = {}
+    found: dict[tuple[str, str], None] = {} if key is None else {(KEY, key): None}
     for name, value in _all(operation, query, imports):
         if 0 < len(value) <= MAX_VALUE_CHARACTERS:
             found[name, value] = None

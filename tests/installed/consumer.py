@@ -1,10 +1,13 @@
 """A shop's program that uses every public name, for type checkers to pass; it is never run."""
 
+import sqlite3
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from threading import Event
 from typing import assert_never, assert_type
 
-from sqlalchemy import Engine, MetaData, create_engine
+from sqlalchemy import Connection, Engine, MetaData, create_engine
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session
 
@@ -14,30 +17,47 @@ from orderflow_outbox import (
     Catalogue,
     Hints,
     IdempotencyConflict,
+    Import,
+    InvalidBroker,
     InvalidHeader,
     InvalidMessage,
     InvalidOperation,
     InvalidPayload,
+    InvalidQuestion,
     Message,
+    Method,
     MissingScope,
+    Naming,
     NewMessage,
     NotASession,
     NotTransactional,
     Operation,
+    Order,
     OutboxError,
     PayloadTooLarge,
+    Product,
     Resolution,
+    Return,
     Scope,
     State,
+    Status,
+    StockMove,
     UnknownOperation,
     UnsupportedDatabase,
+    UnsupportedSchema,
     WhenDead,
+    borrowed,
+    ddl,
     enqueue,
     enqueue_many,
     hint_after_commit,
+    imports,
     metadata,
+    read_imports,
+    status_of,
 )
 from orderflow_outbox.sqlite import prepare
+from orderflow_outbox.testing import Enqueued, assert_enqueued, enqueued, memory_database
 
 DOCUMENT = '<imports><import type="order" externalReference="1">state=created</import></imports>'
 ENGINE = prepare(create_engine("sqlite:///shop.db"))
@@ -87,9 +107,42 @@ def look_at(message: Message) -> tuple[int, bool]:
     return message.id, message.created
 
 
+def write(placed: datetime) -> bytes:
+    lines = [{"product": {"externalReference": "SKU-1"}, "quantity": 2}]
+    order = Order("SO-1", {"placed": placed, "totalPriceGross": Decimal("24.00"), "orderLine": lines})
+    assert_type(read_imports(imports([order])), list[Import])
+    assert_type(order.fields, Mapping[str, str])
+    items = [Product("SKU-1", {"name": "chair"}), Return("R-1", {}), StockMove("M-1", {})]
+    return imports([order, {"type": "order", "state": "created"}]) + imports(items)
+
+
+def look(session: Session, connection: Connection) -> str:
+    found = status_of(session, idempotency_key="order-import:1")
+    assert_type(found, Status | None)
+    if found is None:
+        return "unknown"
+    assert_type(found.next_try_at, datetime | None)
+    assert_type(status_of(connection, 7), Status | None)
+    return f"{found.state}: {found.reason}"
+
+
+def sell_without_sqlalchemy(shop: sqlite3.Connection) -> Message:
+    with borrowed(shop) as outbox:
+        assert_type(outbox, Connection)
+        return enqueue(outbox, "order-import", DOCUMENT, channel="web")
+
+
+def prove(session: Session) -> Enqueued:
+    assert_type(memory_database(), Engine)
+    assert_type(enqueued(session), list[Enqueued])
+    assert_type(ddl("postgresql"), list[str])
+    return assert_enqueued(session, "order-import", key="order:1")
+
+
 def wake(engine: Engine) -> int:
     hints = hint_after_commit(engine, Event().set)
     assert_type(hints, Hints)
+    assert_type(hint_after_commit(engine, "redis://broker/0"), Hints)
     hints.hint()
     return hints.sent + hints.suppressed + hints.failed
 
@@ -105,10 +158,15 @@ def operations() -> Catalogue:
         required_query=("list",),
         answer=Answer.IMPORT_RESULT,
         when_dead=WhenDead.PASS,
+        method=Method.PUT,
+        naming=Naming.ANY,
+        key="list:{list}",
+        supersedes=("price-import",),
     )
+    assert_type(Catalogue.load("operations.toml"), Catalogue)
     known = Catalogue([*PREDEFINED.values(), own])
     assert_type(known["price-import"], Operation)
-    assert_type(known.find("price-import").scope, Scope)
+    assert_type(known.find("price-import").scope, Scope | None)
     return known
 
 
@@ -124,7 +182,11 @@ def explain(error: OutboxError) -> str:
             return f"{error.idempotency_key} {assert_type(error.message_id, int)}"
         case NotASession():
             return error.found
-        case InvalidOperation() | NotTransactional() | UnsupportedDatabase():
+        case InvalidOperation():
+            return f"{error.file}: {error.field}"
+        case UnsupportedSchema():
+            return str(assert_type(error.found, int | None))
+        case NotTransactional() | UnsupportedDatabase() | InvalidBroker() | InvalidQuestion():
             return str(error)
         case _:
             return "another"

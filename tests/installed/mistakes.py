@@ -16,6 +16,9 @@ from orderflow_outbox import (
     enqueue,
     enqueue_many,
     hint_after_commit,
+    imports,
+    read_imports,
+    status_of,
 )
 from orderflow_outbox.sqlite import prepare
 
@@ -51,9 +54,16 @@ def look_at(message: Message) -> str:
 
 def wake(engine: Engine) -> Hints:
     prepare("sqlite:///shop.db")  # wrong
-    hint_after_commit(engine, "tasks.deliver")  # wrong
+    hint_after_commit(engine, 7)  # wrong
     hint_after_commit(engine, lambda message: message)  # wrong
     return hint_after_commit(engine)  # wrong
+
+
+def look(session: Session) -> str:
+    status_of(session, key=7)  # wrong
+    imports("<imports/>")  # wrong
+    read_imports("<imports/>")  # wrong
+    return status_of(session, 1).reason  # wrong
 
 
 def operations() -> Catalogue:

@@ -1,0 +1,208 @@
+"""How a message stands, for the shop's own pages: in words, and when it is tried next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Executable, func, select
+from sqlalchemy.orm import Session
+
+from .clock import database_now
+from .connections import connection_of
+from .errors import InvalidQuestion
+from .states import Resolution, State
+from .tables import attempt, audit, dead_letter, gate, message, term
+from .terms import KEY
+
+_elder = message.alias("elder")
+_RELEASED = "released"
+"""The verdict of an attempt that a stop cut short."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a message stands.
+
+    Attributes:
+        message_id: its number in the outbox; of a replay, the replay's.
+        state: where it stands.
+        reason: why it stands there, one sentence for a person.
+        next_try_at: when it is tried next (UTC); None while it waits for something else, or is done.
+        attempts: requests made so far, as far as is known.
+        in_doubt: whether a request may have been carried out without an answer.
+        created_at: when it was enqueued (UTC).
+        finished_at: when it came to its end (UTC), else None.
+    """
+
+    message_id: int
+    destination: str
+    operation: str
+    key: str | None
+    state: State
+    reason: str
+    next_try_at: datetime | None
+    attempts: int
+    in_doubt: bool
+    created_at: datetime
+    finished_at: datetime | None
+
+
+def status_of(
+    session: Session | Connection,
+    message_id: int | None = None,
+    *,
+    idempotency_key: str | None = None,
+    key: str | None = None,
+    destination: str = "main",
+) -> Status | None:
+    """Return how a message stands, None where there is none. Nothing is written.
+
+    A message that was replayed stands as its replay does. Of a key the message in front counts: the
+    first that is not done yet, or is dead and holds the others up; when all are done, the last.
+
+    Args:
+        session: a SQLAlchemy Session or Connection on the database that holds the outbox tables.
+        message_id: the number that `enqueue` returned.
+        idempotency_key: the key the message was enqueued with.
+        key: the business entity, such as `order:SO-1001`.
+        destination: which OrderFlow the two keys belong to.
+
+    Raises:
+        InvalidQuestion: not exactly one of the three was given.
+        NotASession: `session` is neither.
+        UnsupportedDatabase: it leads to neither SQLite nor PostgreSQL.
+    """
+    asked = {"message_id": message_id, "idempotency_key": idempotency_key, "key": key}
+    given = [name for name, value in asked.items() if value is not None]
+    if len(given) != 1:
+        raise InvalidQuestion(given, tuple(asked))
+    connection = connection_of(session)
+    if key is not None:
+        found = _in_front(connection, destination, key)
+    elif idempotency_key is not None:
+        found = _of_identity(connection, destination, idempotency_key)
+    else:
+        found = message_id
+    return None if found is None else _status(connection, _last_replay(connection, found))
+
+
+def _of_identity(connection: Connection, destination: str, idempotency_key: str) -> int | None:
+    return _number(
+        connection,
+        select(message.c.id).where(
+            message.c.destination == destination,
+            message.c.idempotency_key == idempotency_key,
+            message.c.replay_of.is_(None),
+        ),
+    )
+
+
+def _in_front(connection: Connection, destination: str, key: str) -> int | None:
+    first = (
+        select(message.c.id)
+        .where(message.c.destination == destination, message.c.key == key, message.c.blocks)
+        .order_by(message.c.position)
+        .limit(1)
+    )
+    last = (
+        select(message.c.id)
+        .join(term, term.c.message_id == message.c.id)
+        .where(term.c.name == KEY, term.c.value == key, message.c.destination == destination)
+        .order_by(message.c.id.desc())
+        .limit(1)
+    )
+    found = _number(connection, first)
+    return _number(connection, last) if found is None else found
+
+
+def _last_replay(connection: Connection, message_id: int) -> int:
+    replay = _number(connection, select(message.c.id).where(message.c.replay_of == message_id))
+    return message_id if replay is None else _last_replay(connection, replay)
+
+
+def _number(connection: Connection, statement: Executable) -> int | None:
+    found: int | None = connection.execute(statement).scalar_one_or_none()
+    return found
+
+
+def _status(connection: Connection, message_id: int) -> Status | None:
+    statement = select(message, database_now().label("now")).where(message.c.id == message_id)
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        return None
+    waits_for_its_time = row.state == State.PENDING and row.due_at is not None
+    held = _text(connection, gate.c.text, gate.c.destination == row.destination, gate.c.state == "held")
+    return Status(
+        message_id=row.id,
+        destination=row.destination,
+        operation=row.operation,
+        key=row.key,
+        state=State(row.state),
+        reason=_reason(connection, row, held),
+        next_try_at=row.due_at if waits_for_its_time and held is None else None,
+        attempts=row.attempts,
+        in_doubt=row.in_doubt,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+    )
+
+
+def _reason(connection: Connection, row: Any, held: str | None) -> str:
+    match State(row.state):
+        case State.PENDING:
+            return _why_it_waits(connection, row, held)
+        case State.SENDING:
+            return "it is being sent"
+        case State.DELIVERED:
+            return "it was delivered"
+        case State.DEAD:
+            return _why_it_is_dead(connection, row.id)
+        case State.SUPERSEDED:
+            return "a later message made it obsolete"
+        case State.CANCELLED:
+            why = _text(connection, audit.c.why, audit.c.message_id == row.id, audit.c.verb == "cancel")
+            return "it was cancelled" if why is None else f"it was cancelled: {why}"
+
+
+def _why_it_waits(connection: Connection, row: Any, held: str | None) -> str:
+    if held is not None:
+        return f"nothing is sent to {row.destination} at present: {held}"
+    if row.due_at is None:
+        return f"it waits for message {_elder_of(connection, row)}, an earlier one of its key"
+    failed = (attempt.c.message_id == row.id, attempt.c.n == row.attempts, attempt.c.verdict != _RELEASED)
+    last = _text(connection, attempt.c.error, *failed)
+    if last is not None:
+        return f"attempt {row.attempts} failed and it is tried again: {last}"
+    return "it is not to be sent yet" if row.due_at > row.now else "it is about to be sent"
+
+
+def _elder_of(connection: Connection, row: Any) -> int | None:
+    return _number(
+        connection,
+        select(_elder.c.id)
+        .where(
+            _elder.c.destination == row.destination,
+            _elder.c.key == row.key,
+            _elder.c.blocks,
+            _elder.c.position < row.position,
+        )
+        .order_by(_elder.c.position)
+        .limit(1),
+    )
+
+
+def _why_it_is_dead(connection: Connection, message_id: int) -> str:
+    letter = connection.execute(select(dead_letter).where(dead_letter.c.message_id == message_id)).one()
+    if letter.resolution == Resolution.DISCARDED:
+        return f"it was given up: {letter.note}"
+    doubt = "; whether OrderFlow carried it out is not known" if letter.in_doubt else ""
+    return f"it could not be delivered, a person is told: {letter.text}{doubt}"
+
+
+def _text(connection: Connection, column: ColumnElement[Any], *conditions: ColumnElement[bool]) -> str | None:
+    """Return the text of a row that meets the conditions, None where there is none."""
+    found = connection.execute(select(func.coalesce(column, "")).where(*conditions).limit(1))
+    value = found.scalar_one_or_none()
+    return None if value is None else str(value)
