@@ -6,7 +6,6 @@ curl --json '{"number": "SO-1001", "sku": "SKU-1", "quantity": 2}' localhost:800
 """
 
 import os
-from xml.sax.saxutils import escape, quoteattr
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -14,7 +13,8 @@ from pydantic import BaseModel, Field
 from sqlalchemy import String, create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from orderflow_outbox import IdempotencyConflict, InvalidMessage, enqueue
+import orderflow_outbox as outbox
+from orderflow_outbox import IdempotencyConflict, InvalidMessage, enqueue, imports
 from orderflow_outbox.sqlite import prepare
 
 engine = create_engine(os.environ.get("SHOP_DATABASE_URL", "sqlite:///var/outbox.db"))
@@ -44,16 +44,10 @@ Base.metadata.create_all(engine)
 app = FastAPI()
 
 
-def document(order: NewOrder) -> str:
+def document(new: NewOrder) -> bytes:
     """Return the order as OrderFlow imports it."""
-    sku = "[BR]".join(order.sku.splitlines())
-    lines = (
-        f"state=created\norderLine.1.product.externalReference={sku}\norderLine.1.quantity={order.quantity}"
-    )
-    return (
-        f'<imports><import type="order" operation="insert" externalReference={quoteattr(order.number)}>'
-        f"{escape(lines)}</import></imports>"
-    )
+    lines = [{"product": {"externalReference": new.sku}, "quantity": new.quantity}]
+    return imports([outbox.Order(new.number, {"state": "created", "orderLine": lines})])
 
 
 def take_payment(order: NewOrder) -> None:

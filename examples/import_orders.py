@@ -10,27 +10,19 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from xml.sax.saxutils import escape, quoteattr
 
 from sqlalchemy import create_engine
 
-from orderflow_outbox import IdempotencyConflict, InvalidMessage, NewMessage, enqueue_many
+from orderflow_outbox import IdempotencyConflict, InvalidMessage, NewMessage, Order, enqueue_many, imports
 from orderflow_outbox.sqlite import prepare
 
 COLUMNS = ("number", "sku", "quantity")
 
 
-def document(order: dict[str, str]) -> str:
+def document(row: dict[str, str]) -> bytes:
     """Return the order as OrderFlow imports it."""
-    lines = (
-        f"state=created\norderLine.1.product.externalReference={order['sku']}\n"
-        f"orderLine.1.quantity={order['quantity']}"
-    )
-    reference = quoteattr(order["number"])
-    return (
-        f'<imports><import type="order" operation="insert" externalReference={reference}>'
-        f"{escape(lines)}</import></imports>"
-    )
+    lines = [{"product": {"externalReference": row["sku"]}, "quantity": row["quantity"]}]
+    return imports([Order(row["number"], {"state": "created", "orderLine": lines})])
 
 
 def fault(row: dict[str, str]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import config
+import orderflow_outbox
 from config import in_words
 from tests.rig import PROJECT, eventually
 
@@ -128,7 +129,7 @@ def test_the_patience_told_is_the_patience_configured() -> None:
 
 
 def test_every_operation_and_make_target_named_exists() -> None:
-    for name in config.destinations.PREDEFINED:
+    for name in orderflow_outbox.PREDEFINED:
         assert f"`{name}`" in README
     targets = set(re.findall(r"make ([a-z]+)", README)) - {"and", "the", "of"}
     makefile = (PROJECT / "Makefile").read_text()

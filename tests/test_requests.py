@@ -13,7 +13,7 @@ import pytest
 from config import Destination
 from config.errors import SecretMissing
 from orderflow_outbox import PREDEFINED
-from orderflow_outbox.messages import SERVICE_HEADERS
+from orderflow_outbox.reserved import SERVICE_HEADERS
 from worker.deliveries import Claim, Request
 from worker.requests import MASKED, RequestBuilder, masked
 

@@ -1,25 +1,18 @@
 """Store an order and its message for OrderFlow: both with the commit, or neither."""
 
-from xml.sax.saxutils import escape, quoteattr
-
 from django.db import connection, transaction
 
-from orderflow_outbox import Message, borrowed, enqueue
+import orderflow_outbox as outbox
+from orderflow_outbox import Message, borrowed, enqueue, imports
 
 from .hints import hint
 from .models import Order
 
 
-def document(order: Order) -> str:
+def document(order: Order) -> bytes:
     """Return the order as OrderFlow imports it."""
-    sku = "[BR]".join(order.sku.splitlines())
-    lines = (
-        f"state=created\norderLine.1.product.externalReference={sku}\norderLine.1.quantity={order.quantity}"
-    )
-    return (
-        f'<imports><import type="order" operation="insert" externalReference={quoteattr(order.number)}>'
-        f"{escape(lines)}</import></imports>"
-    )
+    lines = [{"product": {"externalReference": order.sku}, "quantity": order.quantity}]
+    return imports([outbox.Order(order.number, {"state": "created", "orderLine": lines})])
 
 
 def take_payment(order: Order) -> None:
@@ -29,9 +22,9 @@ def take_payment(order: Order) -> None:
 def place_order(order: Order) -> Message:
     """Store the order and its message once, however often they come."""
     with transaction.atomic():
-        with borrowed(connection.connection) as outbox:
+        with borrowed(connection.connection) as shop:
             message = enqueue(
-                outbox,
+                shop,
                 "order-import",
                 document(order),
                 channel="web",
