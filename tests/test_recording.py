@@ -407,7 +407,7 @@ def test_a_dead_letter_goes_on_blocking_its_key(engine: Engine, store: Store) ->
 def test_a_dead_letter_of_an_operation_that_may_be_passed_lets_its_key_go_on(
     engine: Engine, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.recorder.when_dead", lambda _: WhenDead.PASS)
+    monkeypatch.setattr("worker.recorder.when_dead", lambda *_: WhenDead.PASS)
     first, second, _ = three_of_a_key(engine, store)
     recorder(store).record([outcome(first, REFUSED)])
     assert (row(engine, first.id)["state"], row(engine, first.id)["blocks"]) == ("dead", False)

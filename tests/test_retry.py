@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from config import RetryPolicy
 from config.destinations import DEFAULT_RETRY_AFTER
-from orderflow_outbox import State, WhenDead
+from orderflow_outbox import PREDEFINED, State, WhenDead
 from worker.deliveries import Claim, Outcome, Settlement
 from worker.retry import end_of_life, next_retry_at
 from worker.settling import HOLD_WAIT, expiry, settle, when_dead
@@ -303,8 +303,8 @@ def test_a_message_without_a_key_blocks_nobody(verdict: Verdict | None) -> None:
 
 
 def test_followers_wait_for_a_dead_letter_of_any_operation_known_or_not() -> None:
-    assert when_dead("order-import") is WhenDead.WAIT
-    assert when_dead("of-another-release") is WhenDead.WAIT
+    assert when_dead(PREDEFINED, "order-import") is WhenDead.WAIT
+    assert when_dead(PREDEFINED, "of-another-release") is WhenDead.WAIT
 
 
 def test_waits_past_the_largest_age_are_no_tries() -> None:

@@ -30,7 +30,7 @@ def borrowed(dbapi_connection: object) -> Iterator[Connection]:
     """Give a SQLAlchemy connection on `dbapi_connection`, in the transaction that is open there.
 
     What is enqueued on it is committed or rolled back with the shop's own work, by the shop. Its own
-    `commit` and `rollback` do nothing, and the lent connection keeps every setting.
+    `commit` and `rollback` do nothing, and the lent connection keeps every setting::
 
         with transaction.atomic():
             Order.objects.create(number=number)
