@@ -22,7 +22,6 @@ from tests.wheels import PROJECT, build, environment
 PROGRAMS = PROJECT / "tests" / "installed"
 CONSUMER, MISTAKES = "consumer.py", "mistakes.py"
 MARK = "# wrong"
-SERIES = ("2.0", "2.1")
 CHECK_SECONDS = 100
 SETTINGS = ("MYPY", "PYRIGHT_", "PYTHONPATH")
 """Variables that would have a checker look elsewhere, or fetch another version of itself."""
@@ -79,29 +78,29 @@ def by_file(found: Iterable[tuple[str, int, str]]) -> Reported:
     return files
 
 
-CHECKERS: dict[str, Callable[[Shop], Reported]] = {"mypy": mypy, "pyright": pyright}
+CHECKERS: dict[str, Callable[[Shop], Reported]] = {"2.0": mypy, "2.1": pyright}
+"""One for each series of SQLAlchemy."""
 
 
-def examine(series: str, wheel: Path) -> dict[str, Reported]:
-    """Set a shop up beside the wheel, with SQLAlchemy of `series`; return what each checker says of it."""
+def examine(series: str, wheel: Path) -> Reported:
+    """Set a shop up beside the wheel, with SQLAlchemy of `series`; return what its checker says of it."""
     folder = wheel.with_name(f"sqlalchemy-{series}")
     python = environment(Path(sys.executable), folder / "venv", wheel, f"sqlalchemy=={series}.*")
     for program in (CONSUMER, MISTAKES):
         shutil.copy2(PROGRAMS / program, folder)
-    return {name: checker(Shop(folder, python)) for name, checker in CHECKERS.items()}
+    return CHECKERS[series](Shop(folder, python))
 
 
 @pytest.fixture(scope="module")
-def reports() -> dict[str, dict[str, Reported]]:
+def reports() -> dict[str, Reported]:
     with TemporaryDirectory(prefix="outbox-shops-") as folder, ThreadPoolExecutor() as pool:
         wheel = build(Path(folder))
-        return dict(zip(SERIES, pool.map(lambda series: examine(series, wheel), SERIES), strict=True))
+        return dict(zip(CHECKERS, pool.map(lambda series: examine(series, wheel), CHECKERS), strict=True))
 
 
-@pytest.fixture(params=[(series, name) for series in SERIES for name in CHECKERS], ids="-".join)
-def reported(request: pytest.FixtureRequest, reports: dict[str, dict[str, Reported]]) -> Reported:
-    series, checker = request.param
-    return reports[series][checker]
+@pytest.fixture(params=CHECKERS)
+def reported(request: pytest.FixtureRequest, reports: dict[str, Reported]) -> Reported:
+    return reports[request.param]
 
 
 def test_a_program_with_every_name_of_the_library_passes(reported: Reported) -> None:

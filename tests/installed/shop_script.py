@@ -14,16 +14,25 @@ from sqlalchemy.orm import Session
 
 import orderflow_outbox
 from orderflow_outbox import (
+    PREDEFINED,
+    Catalogue,
     IdempotencyConflict,
     InvalidPayload,
     NewMessage,
+    Operation,
+    Order,
     OutboxError,
     State,
+    ddl,
     enqueue,
     enqueue_many,
     hint_after_commit,
+    imports,
+    read_imports,
+    status_of,
 )
 from orderflow_outbox.sqlite import prepare
+from orderflow_outbox.testing import assert_enqueued, enqueued, memory_database
 
 
 def document(number: str) -> str:
@@ -46,6 +55,33 @@ def sell(engine: Engine) -> None:
     with engine.begin() as connection:
         new = [NewMessage("order-import", document(n), channel="web", key=n) for n in ("2", "3")]
         assert [message.key for message in enqueue_many(connection, new)] == ["2", "3"]
+
+
+def ask(engine: Engine) -> None:
+    with Session(engine) as session:
+        for how in ({"key": "1"}, {"idempotency_key": "i"}):
+            found = status_of(session, **how)
+            assert found is not None
+            assert (found.state, found.reason) == (State.PENDING, "it is about to be sent")
+
+
+def test_itself() -> None:
+    """Use what the library has for a shop's own tests, and an operation that replaces its elders."""
+    counting = Operation(
+        "stock-count", "count.xml", None, "imports", key="{sku}", supersedes=("stock-count",)
+    )
+    own = Catalogue([*PREDEFINED.values(), counting])
+    engine = memory_database()
+    with engine.begin() as connection:
+        written = imports([Order("1", {"state": "created"})])
+        enqueue(connection, "order-import", written, channel="web", key="order:1")
+        assert assert_enqueued(connection, "order-import", key="order:1").imports == read_imports(written)
+        for _ in range(2):
+            enqueue(connection, "stock-count", written, query={"sku": "chair"}, catalogue=own)
+        counts = enqueued(connection, "stock-count")
+        assert [each.state for each in counts] == [State.SUPERSEDED, State.PENDING]
+    for database in ("sqlite", "postgresql"):
+        assert ddl(database)
 
 
 def take_back(engine: Engine) -> None:
@@ -82,6 +118,8 @@ def main() -> None:
     sell(engine)
     take_back(engine)
     be_refused(engine)
+    ask(engine)
+    test_itself()
     assert stored(engine) == ["1", "2", "3"]
     assert hints.sent + hints.suppressed == 2
     assert woken
