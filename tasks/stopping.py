@@ -2,7 +2,8 @@
 
 Celery tells its children to stop only once it is done with the broker; with a broker that is frozen
 that may be never. So the engines learn of a stop by a pipe: they share its reading end, the main
-process holds the only writing end, and closing it, or the main process's death, tells them all.
+process holds the only writing end, and closing it tells them all. So does its death, where the kernel
+does not end children with their parent; on Linux Celery asks for that, and their leases run out.
 """
 
 from __future__ import annotations
