@@ -8,6 +8,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from orderflow_outbox.operations import Method
 from worker.deliveries import Failure, Reply, Request
 from worker.transport import MAX_REPLY_BYTES, Transport
 
@@ -189,3 +190,34 @@ def test_after_many_cancelled_requests_the_next_one_works_at_once() -> None:
             return await transport.send(post(url, b"ok"), 2.0)
 
     assert isinstance(asyncio.run(run()), Reply)
+
+
+def test_a_request_on_a_kept_connection_that_is_dropped_reaches_the_receiver_once() -> None:
+    seen: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the first request of each connection, and drop it once the second was read."""
+        for answer in (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b""):
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                break
+            seen.append(head.decode().partition(" ")[0])
+            writer.write(answer)
+            await writer.drain()
+        writer.close()
+
+    async def run(method: str) -> list[Reply | Failure]:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/web"
+        async with server, Transport() as transport:
+            return [await transport.send(Request(method, url, {}, {}, None), 2.0) for _ in range(2)]
+
+    for method in Method:
+        seen.clear()
+        first, second = asyncio.run(run(method))
+        assert isinstance(first, Reply)
+        assert isinstance(second, Failure)
+        assert (second.reason, second.bytes_may_have_left) == ("connection_lost", True)
+        assert second.text.startswith("ServerDisconnectedError")
+        assert seen == [method, method]

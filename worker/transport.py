@@ -93,9 +93,8 @@ async def _read(response: httpx.Response) -> tuple[bytes, bool]:
 
 
 def _session() -> aiohttp.ClientSession:
-    # aiohttp by itself repeats idempotent methods after a lost connection. Every message is a POST,
-    # which it does not repeat, so each request the receiver sees is one attempt of ours.
     return aiohttp.ClientSession(
+        middlewares=(_once,),
         connector=aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context()),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
@@ -105,8 +104,27 @@ def _session() -> aiohttp.ClientSession:
     )
 
 
+class _Lost(aiohttp.ClientConnectionError):
+    """A connection lost after the request, or a part of it, was sent; the cause tells how."""
+
+
+async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Send a request that aiohttp shall not repeat: each one that a receiver sees is an attempt of ours.
+
+    By itself it sends PUT, DELETE and GET again after a lost connection, unless the error is another.
+    """
+    try:
+        return await send(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _Lost(str(error)) from error
+
+
 def _failure(error: Exception) -> Failure:
     cause = error.__cause__ or error
+    if isinstance(cause, _Lost) and isinstance(cause.__cause__, Exception):
+        cause = cause.__cause__
     text = f"{type(cause).__name__}: {cause}"[:500]
     if isinstance(cause, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
         return Failure("bad_certificate", text, False)
