@@ -17,6 +17,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     Sequence,
     String,
     Table,
@@ -119,7 +120,8 @@ _vacuum_often = DDL(  # type: ignore[no-untyped-call]
     "ALTER TABLE %(fullname)s SET (autovacuum_vacuum_scale_factor = 0.01,"
     " autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.02)"
 )
-event.listen(message, "after_create", _vacuum_often.execute_if(dialect="postgresql"))
+# It goes along to a shop's own metadata, by `propagate`.
+event.listen(message, "after_create", _vacuum_often.execute_if(dialect="postgresql"), propagate=True)
 
 
 body = Table(
@@ -275,9 +277,15 @@ audit = Table(
 
 # Alembic keeps its own row here when the service makes the tables; whoever makes them in another way
 # leaves the same row, so that either side can tell what it works on.
-schema_version = Table("outbox_schema_version", metadata, Column("version_num", String(32), primary_key=True))
+schema_version = Table(
+    "outbox_schema_version",
+    metadata,
+    Column("version_num", String(32)),
+    PrimaryKeyConstraint("version_num", name="outbox_schema_version_pkc"),  # as Alembic calls it
+)
 event.listen(
     schema_version,
     "after_create",
     DDL(f"INSERT INTO %(fullname)s (version_num) VALUES ('{CURRENT_VERSION:04}')"),  # type: ignore[no-untyped-call]  # noqa: S608
+    propagate=True,
 )
