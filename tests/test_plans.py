@@ -202,7 +202,7 @@ def test_claims_records_sweeps_and_keys_use_the_indexes_made_for_them(old: Stock
         (of(day["look"], "UPDATE", "attempts"), by_number),
         (of(day["record"], "FOR UPDATE", "lease_token"), {"outbox_message_pkey", "outbox_message_sending"}),
         (of(day["record"], "UPDATE", "settled"), by_number),
-        (of(day["record"], "UPDATE", "unblocked"), {"outbox_message_order"}),
+        (of(day["record"], "UPDATE", "unblocked"), {"outbox_message_order", "outbox_message_pkey"}),
         (of(day["sweep"], "lease_until <", "LIMIT"), {"outbox_message_sending"}),
     ]
     for statement, indexes in expected:

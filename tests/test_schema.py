@@ -168,7 +168,7 @@ def test_the_next_message_of_a_key_is_found_by_the_order_of_the_key(engine: Engi
     claims = claim_all(store).claims
     record = recorder(store).record
     plan = plan_with(plans_of(engine, lambda: record([outcome(claims[0], DELIVERED)])), "first.position")
-    assert "outbox_message USING INDEX outbox_message_order (destination=? AND key=? AND position=?)" in plan
+    assert "next USING INDEX outbox_message_order (destination=? AND key=? AND position=?)" in plan
     assert "first USING INDEX outbox_message_order (destination=? AND key=?)" in plan
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 from sqlalchemy.orm import Session
 
 from .catalogue import PREDEFINED, Catalogue
@@ -23,10 +23,18 @@ from .storing import Stored, store
 from .superseding import retire_elders
 from .tables import body, message
 
+KEYS_PER_STATEMENT = 500
+
 _RETURNED = [message.c[name] for name in Message.__dataclass_fields__ if name != "created"]
 
-_holders = select(*_RETURNED, message.c.fingerprint, body.c.sha256, body.c.query, body.c.headers).join_from(
-    message, body
+_holders = (
+    select(*_RETURNED, message.c.fingerprint, body.c.sha256, body.c.query, body.c.headers)
+    .join_from(message, body)
+    .where(
+        message.c.destination == bindparam("of_destination"),
+        message.c.idempotency_key.in_(bindparam("keys", expanding=True)),
+        message.c.replay_of.is_(None),
+    )
 )
 
 
@@ -93,7 +101,7 @@ def enqueue(
     checked = check(new, catalogue)
     connection = fit_connection(session)
     (stored,) = _stored(connection, [checked])
-    return _existing(connection, checked) if stored is None else stored
+    return _Holders(connection, [checked]).repeat(checked) if stored is None else stored
 
 
 def enqueue_many(
@@ -119,9 +127,11 @@ def enqueue_many(
     connection = fit_connection(session)
     with connection.begin_nested():
         stored = _stored(connection, checked)
+        repeats = [each for each, new in zip(checked, stored, strict=True) if new is None]
+        holders = _Holders(connection, repeats)
         return [
-            _existing(connection, each, place) if message is None else message
-            for place, (each, message) in enumerate(zip(checked, stored, strict=True))
+            holders.repeat(each, place) if new is None else new
+            for place, (each, new) in enumerate(zip(checked, stored, strict=True))
         ]
 
 
@@ -135,19 +145,18 @@ def _checked_at(place: int, new: NewMessage, catalogue: Catalogue) -> CheckedMes
 
 
 def _stored(connection: Connection, messages: Sequence[CheckedMessage]) -> list[Message | None]:
+    """Store what is new; None stands for a message whose idempotency key is taken."""
     stored = store(connection, messages)
     if any(stored):
         mark_enqueued(connection)
-    for checked, row in zip(messages, stored, strict=True):
-        if row is not None and checked.key is not None and checked.operation.supersedes:
-            retire_elders(connection, checked, row.id)
-    return [
-        None if row is None else _new_message(checked, row)
-        for checked, row in zip(messages, stored, strict=True)
-    ]
+    new = [(checked, row) for checked, row in zip(messages, stored, strict=True) if row is not None]
+    retired = retire_elders(connection, [(checked, row.id) for checked, row in new])
+    made = iter([_new_message(checked, row, row.id in retired) for checked, row in new])
+    return [None if row is None else next(made) for row in stored]
 
 
-def _new_message(checked: CheckedMessage, row: Stored) -> Message:
+def _new_message(checked: CheckedMessage, row: Stored, retired: bool) -> Message:
+    """Return a message as it was stored, and `retired` by a later one of the same call, if so."""
     return Message(
         id=row.id,
         destination=checked.destination,
@@ -157,27 +166,45 @@ def _new_message(checked: CheckedMessage, row: Stored) -> Message:
         key=checked.key,
         version=checked.version,
         idempotency_key=checked.idempotency_key,
-        state=State.PENDING,
-        due_at=row.due_at,
+        state=State.SUPERSEDED if retired else State.PENDING,
+        due_at=None if retired else row.due_at,
         expires_at=checked.expires_at,
         created_at=row.created_at,
         created=True,
     )
 
 
-def _existing(connection: Connection, checked: CheckedMessage, place: int | None = None) -> Message:
-    """Return the message that holds the idempotency key of `checked`, if it is the same."""
-    row = connection.execute(
-        _holders.where(
-            message.c.destination == checked.destination,
-            message.c.idempotency_key == checked.idempotency_key,
-            message.c.replay_of.is_(None),
-        )
-    ).one()
-    if row.fingerprint != checked.fingerprint:
-        raise IdempotencyConflict(checked.idempotency_key, row.id, _differing(row, checked), place)
-    fields = {column.name: getattr(row, column.name) for column in _RETURNED}
-    return Message(**{**fields, "state": State(row.state)}, created=False)
+class _Holders:
+    """The messages stored before that hold the idempotency keys of repeated ones."""
+
+    def __init__(self, connection: Connection, repeated: Sequence[CheckedMessage]) -> None:
+        keys: dict[str, dict[str, None]] = {}
+        for each in repeated:
+            keys.setdefault(each.destination, {})[each.idempotency_key] = None
+        self._rows = {
+            (row.destination, row.idempotency_key): row
+            for destination, of_it in keys.items()
+            for start in range(0, len(of_it), KEYS_PER_STATEMENT)
+            for row in connection.execute(
+                _holders,
+                {
+                    "of_destination": destination,
+                    "keys": list(of_it)[start : start + KEYS_PER_STATEMENT],
+                },
+            )
+        }
+
+    def repeat(self, checked: CheckedMessage, place: int | None = None) -> Message:
+        """Return the message that holds the key of `checked`, if it is the same.
+
+        Raises:
+            IdempotencyConflict: it is another.
+        """
+        row = self._rows[checked.destination, checked.idempotency_key]
+        if row.fingerprint != checked.fingerprint:
+            raise IdempotencyConflict(checked.idempotency_key, row.id, _differing(row, checked), place)
+        fields = {column.name: getattr(row, column.name) for column in _RETURNED}
+        return Message(**{**fields, "state": State(row.state)}, created=False)
 
 
 def _differing(row: Any, checked: CheckedMessage) -> tuple[str, ...]:

@@ -35,6 +35,8 @@ has_elder = and_(
     ),
 )
 
+LOOK_AGAIN_AFTER = timedelta(milliseconds=50)
+"""When a message is due again whose elder was in other hands."""
 THE_START = datetime(1970, 1, 1, tzinfo=UTC)
 """Earlier than any message."""
 
@@ -77,10 +79,12 @@ _hold = (
     select(message.c.id)
     .where(message.c.id.in_(bindparam("ids", expanding=True)), message.c.blocks)
     .order_by(message.c.id)
-    .with_for_update(read=True)
+    .with_for_update(read=True, skip_locked=True)
 )
-_park = (
-    update(message).where(message.c.id.in_(bindparam("ids", expanding=True)), is_pending).values(due_at=None)
+_set_due = (
+    update(message)
+    .where(message.c.id.in_(bindparam("ids", expanding=True)), is_pending)
+    .values(due_at=bindparam("when_due", type_=message.c.due_at.type))
 )
 _lease = (
     update(message)
@@ -162,19 +166,23 @@ def claim(
 
 
 def _park_behind_elders(transaction: Transaction, ids: list[int]) -> None:
-    """Park the messages whose elder blocks at this very moment; the others stay due.
+    """Park the messages whose elder blocks at this very moment; the others are looked at again shortly.
 
     An elder being recorded may have looked for followers already, and found these not parked yet: so it
-    is held here until they are, or is seen to block no longer once it is written.
+    is held here until they are. One that is held by another is not waited for, since that may be a shop,
+    which ends it with a commit of its own.
     """
     connection = transaction.connection
     elders = {row.id: row.elder for row in connection.execute(_elders, {"ids": ids}) if row.elder is not None}
     if not elders:
         return
     held = set(connection.scalars(_hold, {"ids": sorted(set(elders.values()))}))
-    waiting = [message_id for message_id, elder in elders.items() if elder in held]
-    if waiting:
-        connection.execute(_park, {"ids": waiting})
+    parked = [message_id for message_id, elder in elders.items() if elder in held]
+    if parked:
+        connection.execute(_set_due, {"ids": parked, "when_due": None})
+    uncertain = [message_id for message_id, elder in elders.items() if elder not in held]
+    if uncertain:
+        connection.execute(_set_due, {"ids": uncertain, "when_due": transaction.now + LOOK_AGAIN_AFTER})
 
 
 def claim_of(row: Any, now: datetime) -> Claim:

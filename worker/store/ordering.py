@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, Update, and_, bindparam, select, update
+from sqlalchemy import ColumnElement, Text, Update, and_, bindparam, literal_column, select, update
 from sqlalchemy.types import TypeEngine
 
+from orderflow_outbox import State
 from orderflow_outbox.tables import message
 
 from .bulk import as_arrays, rows_given, takes_arrays
@@ -21,6 +22,7 @@ from .transactions import Transaction
 BATCH = 500
 
 _first = message.alias("first")
+_next = message.alias("next")
 
 _GIVEN: dict[str, TypeEngine[Any]] = {"of_destination": Text(), "of_key": Text()}
 
@@ -37,16 +39,21 @@ def _unparking(given: Mapping[str, ColumnElement[Any]]) -> Update:
         .limit(1)
         .scalar_subquery()
     )
-    return (
-        update(message)
+    # A shop may hold it, to end it with its own commit: that is not waited for, and what would then be
+    # forgotten is the sweep's.
+    parked = (
+        select(_next.c.id)
         .where(
-            is_parked,
-            message.c.destination == given["of_destination"],
-            message.c.key == given["of_key"],
-            message.c.position == first_of_key,
+            _next.c.state == literal_column(f"'{State.PENDING}'"),
+            _next.c.due_at.is_(None),
+            _next.c.blocks,
+            _next.c.destination == given["of_destination"],
+            _next.c.key == given["of_key"],
+            _next.c.position == first_of_key,
         )
-        .values(due_at=bindparam("moment"))
+        .with_for_update(skip_locked=True, of=_next)
     )
+    return update(message).where(message.c.id.in_(parked)).values(due_at=bindparam("moment"))
 
 
 _unpark_one = _unparking({name: bindparam(name) for name in _GIVEN})

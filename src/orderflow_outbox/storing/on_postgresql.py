@@ -7,7 +7,7 @@ parameters; many as arrays, one for each column, which for a single one would co
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -25,7 +25,7 @@ from sqlalchemy import (
     literal_column,
     select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.types import TypeEngine
 
 from orderflow_outbox.clock import database_now
@@ -33,9 +33,12 @@ from orderflow_outbox.messages import CheckedMessage
 from orderflow_outbox.tables import body, message, message_numbers, term
 from orderflow_outbox.types import UtcDateTime
 
+from .arrays import as_arrays, rows_given
 from .rows import AT_FIRST, SAME_IDENTITY, Stored, message_row
 
 MESSAGES_PER_STATEMENT = 500
+BYTES_PER_STATEMENT = 16 * 1024 * 1024
+"""Past so many a statement takes no further message: the server holds all of it, several times over."""
 
 _json = json.JSONEncoder().encode
 
@@ -67,12 +70,21 @@ def store(connection: Connection, messages: Sequence[CheckedMessage]) -> list[St
         row = connection.execute(_store_one, _one(messages[0])).one_or_none()
         return [None if row is None else Stored(row.id, row.created_at, row.due_at)]
     stored: list[Stored | None] = []
-    for start in range(0, len(messages), MESSAGES_PER_STATEMENT):
-        group = messages[start : start + MESSAGES_PER_STATEMENT]
+    for group in _groups(messages):
         rows = connection.execute(_store_many, _many(group))
         by_place = {row.place: Stored(row.id, row.created_at, row.due_at) for row in rows}
         stored += [by_place.get(place) for place in range(len(group))]
     return stored
+
+
+def _groups(messages: Sequence[CheckedMessage]) -> Iterator[Sequence[CheckedMessage]]:
+    start = size = 0
+    for place, each in enumerate(messages):
+        if place - start == MESSAGES_PER_STATEMENT or size >= BYTES_PER_STATEMENT:
+            yield messages[start:place]
+            start, size = place, 0
+        size += len(each.payload or b"")
+    yield messages[start:]
 
 
 def _one(checked: CheckedMessage) -> dict[str, Any]:
@@ -87,7 +99,7 @@ def _many(messages: Sequence[CheckedMessage]) -> dict[str, list[Any]]:
         for place, each in enumerate(messages)
         for name, value in each.terms
     ]
-    return {"nth": list(range(len(rows))), **_arrays(_GIVEN, rows), **_arrays(_TERM, terms)}
+    return {"nth": list(range(len(rows))), **as_arrays(_GIVEN, rows), **as_arrays(_TERM, terms)}
 
 
 def _row(checked: CheckedMessage) -> dict[str, Any]:
@@ -101,17 +113,8 @@ def _row(checked: CheckedMessage) -> dict[str, Any]:
     }
 
 
-def _arrays(columns: Iterable[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    return {column: [row[column] for row in rows] for column in columns}
-
-
 # The statements. Rows given by arrays come through unnest; a number is drawn before its row is
 # inserted, because the row holds it twice: as its id, and as its place in the order of its key.
-
-
-def _given(name: str, types: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:
-    arrays = (bindparam(column, type_=ARRAY(type_)) for column, type_ in types.items())
-    return func.unnest(*arrays).table_valued(*types).render_derived(name=name)
 
 
 def _insert_messages(source: Any, given: Any) -> Any:
@@ -151,7 +154,7 @@ def _statement_for_one() -> Any:
     given = {column: cast(bindparam(column, type_=type_), type_) for column, type_ in _GIVEN.items()}
     new = select(message_numbers.next_value().label("id")).subquery("new")
     stored = _insert_messages(new, given)
-    lifted = _given("lifted", {"name": String(), "value": String()})
+    lifted = rows_given("lifted", {"name": String(), "value": String()})
     return select(stored).add_cte(
         _insert_bodies(stored, stored.c.id, given),
         _insert_terms(lifted, stored.c.id, stored.join(lifted, literal_column("true"))),
@@ -159,12 +162,12 @@ def _statement_for_one() -> Any:
 
 
 def _statement_for_many() -> Any:
-    given = _given("given", {"nth": Integer(), **_GIVEN})
+    given = rows_given("given", {"nth": Integer(), **_GIVEN})
     in_order = select(given).order_by(given.c.nth).subquery("in_order")
     new = select(message_numbers.next_value().label("id"), in_order).cte("new")
     stored = _insert_messages(new, new.c)
     new_stored = new.join(stored, stored.c.id == new.c.id)
-    lifted = _given("lifted", _TERM)
+    lifted = rows_given("lifted", _TERM)
     return (
         select(new.c.nth.label("place"), stored)
         .select_from(new_stored)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, text
+from sqlalchemy import Connection, bindparam, func, select, text
 from sqlalchemy.dialects.sqlite import insert
 
 from orderflow_outbox.clock import database_now
@@ -17,7 +18,7 @@ from .rows import AT_FIRST, SAME_IDENTITY, Stored, message_row
 # The number AUTOINCREMENT gives next. Only the holder of the write lock inserts, so none comes between.
 _NEXT_NUMBER = "(SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'outbox_message')"
 
-_insert_message = (
+_insert_messages = (
     insert(message)
     .values(
         **AT_FIRST,
@@ -27,39 +28,64 @@ _insert_message = (
         due_at=func.coalesce(bindparam("deliver_after", type_=UtcDateTime()), database_now()),
     )
     .on_conflict_do_nothing(**SAME_IDENTITY)
-    .returning(message.c.id, message.c.created_at, message.c.due_at)
 )
+_insert_message = _insert_messages.returning(message.c.id, message.c.created_at, message.c.due_at)
+_next_number = select(text(_NEXT_NUMBER))
+_inserted = select(
+    message.c.id, message.c.created_at, message.c.due_at, message.c.destination, message.c.idempotency_key
+).where(message.c.id >= bindparam("since"))
 _insert_body = body.insert()
 _insert_terms = term.insert()
 
 
 def store(connection: Connection, messages: Sequence[CheckedMessage]) -> list[Stored | None]:
     """Insert `messages`; see `orderflow_outbox.storing.store`."""
-    return [_store(connection, checked) for checked in messages]
-
-
-def _store(connection: Connection, checked: CheckedMessage) -> Stored | None:
-    row = connection.execute(
-        _insert_message,
-        {
-            **message_row(checked),
-            "key_given": checked.key is not None,
-            "deliver_after": checked.deliver_after,
-        },
-    ).one_or_none()
-    if row is None:
-        return None
-    connection.execute(
-        _insert_body,
-        {
-            "message_id": row.id,
-            "payload": checked.payload,
-            "sha256": checked.sha256,
-            "query": checked.query,
-            "headers": checked.headers,
-        },
-    )
-    if checked.terms:
-        terms = [{"name": name, "value": value, "message_id": row.id} for name, value in checked.terms]
+    stored = [_store_row(connection, each) for each in messages[:1]]  # takes the write lock
+    if len(messages) > 1:
+        stored += _store_rows(connection, messages[1:])
+    new = [(checked, row.id) for checked, row in zip(messages, stored, strict=True) if row is not None]
+    if new:
+        connection.execute(_insert_body, [_body(checked, number) for checked, number in new])
+    terms = [
+        {"name": name, "value": value, "message_id": number}
+        for checked, number in new
+        for name, value in checked.terms
+    ]
+    if terms:
         connection.execute(_insert_terms, terms)
-    return Stored(row.id, row.created_at, row.due_at)
+    return stored
+
+
+def _store_row(connection: Connection, checked: CheckedMessage) -> Stored | None:
+    row = connection.execute(_insert_message, _message(checked)).one_or_none()
+    return None if row is None else Stored(row.id, row.created_at, row.due_at)
+
+
+def _store_rows(connection: Connection, messages: Sequence[CheckedMessage]) -> list[Stored | None]:
+    """Insert messages once the write lock is held, so that all numbers from the next one on are theirs."""
+    since = connection.scalar(_next_number)
+    connection.execute(_insert_messages, [_message(each) for each in messages])
+    by_identity = {
+        (row.destination, row.idempotency_key): Stored(row.id, row.created_at, row.due_at)
+        for row in connection.execute(_inserted, {"since": since})
+    }
+    # Taken out as it is found: of several with one identity, the first has been inserted.
+    return [by_identity.pop((each.destination, each.idempotency_key), None) for each in messages]
+
+
+def _message(checked: CheckedMessage) -> dict[str, Any]:
+    return {
+        **message_row(checked),
+        "key_given": checked.key is not None,
+        "deliver_after": checked.deliver_after,
+    }
+
+
+def _body(checked: CheckedMessage, number: int) -> dict[str, Any]:
+    return {
+        "message_id": number,
+        "payload": checked.payload,
+        "sha256": checked.sha256,
+        "query": checked.query,
+        "headers": checked.headers,
+    }
