@@ -11,6 +11,7 @@ The file is TOML, and shop and service read the same one. Each table is one oper
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
@@ -19,7 +20,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from .errors import InvalidOperation, UnknownOperation
+from .errors import InvalidOperation, UnknownOperation, shown
 from .operations import Answer, Method, Naming, Operation, Scope, WhenDead
 
 _CHOICES: dict[str, type[StrEnum]] = {
@@ -32,6 +33,7 @@ _CHOICES: dict[str, type[StrEnum]] = {
 _LISTS = ("required_query", "supersedes")
 _KEYS = tuple(field.name for field in fields(Operation) if field.name != "name")
 _NO_SCOPE = "none"
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Catalogue(Mapping[str, Operation]):
@@ -70,7 +72,7 @@ class Catalogue(Mapping[str, Operation]):
         operations = _table(file, _read(file).get("operations", {}), "operations")
         try:
             own = [
-                _operation(name, _table(file, each, f"operations.{name}"))
+                _operation(name, _table(file, each, f"operations.{_quoted(name)}"))
                 for name, each in operations.items()
             ]
             return cls([*PREDEFINED.values(), *own])
@@ -108,10 +110,11 @@ def _read(file: str | PathLike[str]) -> dict[str, Any]:
         raise InvalidOperation("the file", str(error.strerror), "name one that is readable", file) from None
     except UnicodeDecodeError:
         raise InvalidOperation("the file", "not UTF-8", "save it as UTF-8", file) from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number too long, or nesting too deep
         raise InvalidOperation("the file", f"not TOML ({error})", "mend that line", file) from None
-    for key in content.keys() - {"operations"}:
-        raise InvalidOperation(key, content[key], "the only table here is operations", file)
+    for key in content:
+        if key != "operations":
+            raise InvalidOperation(_quoted(key), content[key], "the only table here is operations", file)
     return content
 
 
@@ -121,11 +124,17 @@ def _table(file: str | PathLike[str], value: object, where: str) -> dict[str, An
     return value
 
 
+def _quoted(key: str) -> str:
+    """Return a key as TOML has it, in one line."""
+    return key if _BARE_KEY.fullmatch(key) else shown(key)
+
+
 def _operation(name: str, table: Mapping[str, Any]) -> Operation:
-    where = f"operations.{name}"
+    where = f"operations.{_quoted(name)}"
     for key in table:
         if key not in _KEYS:
-            raise InvalidOperation(f"{where}.{key}", table[key], f"the keys here are {', '.join(_KEYS)}")
+            fix = f"the keys here are {', '.join(_KEYS)}"
+            raise InvalidOperation(f"{where}.{_quoted(key)}", table[key], fix)
     for key in ("path", "scope"):
         if key not in table:
             raise InvalidOperation(f"{where}.{key}", None, "every operation needs it", found="missing")

@@ -15,7 +15,7 @@ from typing import Any
 from .catalogue import PREDEFINED, Catalogue
 from .documents import Document, read_document
 from .errors import InvalidHeader, InvalidMessage, MissingScope
-from .operations import KEY_PLACE, Operation, Scope
+from .operations import CONTROL_CHARACTER, KEY_PLACE, Operation, Scope
 from .reserved import SERVICE_HEADERS, SERVICE_QUERY
 from .states import State
 from .terms import terms_of
@@ -26,7 +26,6 @@ MAX_HEADERS_CHARACTERS = 8192
 MAX_VERSION = 2**63 - 1
 DESTINATION_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token, RFC 9110 section 5.6.2
-CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 _in_order = json.JSONEncoder(sort_keys=True).encode
 
@@ -196,7 +195,7 @@ def _key(operation: Operation, given: str | None, query: Mapping[str, str], docu
         return _reference("key", given)
     places = {name: _value_at(name, query, document) for name in KEY_PLACE.findall(operation.key)}
     for name, value in places.items():
-        if not value:
+        if not value.strip():
             fix = f"{operation.name} makes its key of {name}, of which this message has none, or several"
             raise InvalidMessage("key", None, f"{fix}: give key")
     return _reference("key", KEY_PLACE.sub(lambda place: places[place[1]], operation.key))

@@ -10,13 +10,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from urllib.parse import unquote
 
 from .errors import InvalidOperation
+from .reserved import SERVICE_QUERY
 
 OPERATION_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%-]+(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")  # RFC 3986, segments
+_SEGMENT = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+"  # RFC 3986 section 3.3
+PATH = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*")
 ELEMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9._-]*")
-KEY_PLACE = re.compile(r"\{([^{}]*)\}")
+KEY_PLACE = re.compile(r"\{([^{}\s]+)\}")
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 MAX_NAME_CHARACTERS = 64
 IMPORTS = "imports"
 """The root of the interface's import documents."""
@@ -105,23 +109,39 @@ class Operation:
         if not OPERATION_NAME.fullmatch(self.name) or len(self.name) > MAX_NAME_CHARACTERS:
             fix = f"use lower-case words joined by hyphens, {MAX_NAME_CHARACTERS} characters at most"
             raise InvalidOperation("name", self.name, fix)
-        if not PATH.fullmatch(self.path) or any(part in {".", ".."} for part in self.path.split("/")):
-            self._refuse("path", self.path, "give it as in a web address, without a leading slash or a query")
+        if not PATH.fullmatch(self.path) or {".", ".."} & set(unquote(self.path).split("/")):
+            fix = "give it as in a web address, without a leading slash, a closing one or a query"
+            self._refuse("path", self.path, fix)
         if self.body_root is not None and not ELEMENT_NAME.fullmatch(self.body_root):
             self._refuse("body_root", self.body_root, "give the name of an element")
         if self.body_root is not None and self.method in {Method.GET, Method.DELETE}:
             self._refuse("body_root", self.body_root, f"a {self.method} request has no body; leave it out")
         if self.import_type is not None and not self.holds_imports:
             self._refuse("import_type", self.import_type, f"only a document of <{IMPORTS}> has import types")
-        if self.key is not None and not all(KEY_PLACE.findall(self.key) or [""]):
-            self._refuse(
-                "key", self.key, "give text with the name of a value in it, as in order:{externalReference}"
-            )
+        if self.key is not None and not _is_key_rule(self.key):
+            fix = "give text with the name of a value in braces, as in order:{externalReference}"
+            self._refuse("key", self.key, fix)
+        for name, value in (self.query or {}).items():
+            self._check_parameter("query", name, value)
+        for name in self.required_query:
+            self._check_parameter("required_query", name)
 
     @property
     def holds_imports(self) -> bool:
         """Whether its document holds `<import>` elements."""
         return self.body_root == IMPORTS
 
+    def _check_parameter(self, field: str, name: str, value: str = "") -> None:
+        if not name or CONTROL_CHARACTER.search(name + value):
+            self._refuse(field, name, "give each a name, and no control character in it or its value")
+        if name in SERVICE_QUERY:
+            self._refuse(field, name, "the service sends this itself; leave it out")
+
     def _refuse(self, field: str, value: object, fix: str) -> None:
         raise InvalidOperation(f"operations.{self.name}.{field}", value, fix)
+
+
+def _is_key_rule(key: str) -> bool:
+    """Tell whether `key` has a place in it, and no brace besides."""
+    around, places = KEY_PLACE.subn("", key)
+    return places > 0 and not CONTROL_CHARACTER.search(key) and not {"{", "}"} & set(around)

@@ -46,7 +46,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def enqueue_command(
-    operation: Annotated[str, typer.Argument(help=f"One of {', '.join(sorted(PREDEFINED))}.")],
+    operation: Annotated[
+        str,
+        typer.Argument(help=f"One of {', '.join(sorted(PREDEFINED))}, or one of the file of operations."),
+    ],
     file: Annotated[str | None, typer.Argument(help="The XML document; - reads standard input.")] = None,
     destination: Annotated[str, typer.Option(help="Which OrderFlow.")] = "main",
     channel: Annotated[str | None, typer.Option(help="The channel.")] = None,
@@ -80,6 +83,7 @@ def enqueue_command(
             headers=_pairs("--header", header),
             deliver_after=None if deliver_after is None else moment_of("--deliver-after", deliver_after),
             expires_at=None if expires_at is None else moment_of("--expires-at", expires_at),
+            catalogue=configuration.catalogue,
         )
     if json:
         output.print_json({"id": message.id, "state": message.state, "created": message.created})
