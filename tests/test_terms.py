@@ -177,7 +177,7 @@ HOSTILE = {
 def test_terms_are_lifted_from_the_worst_documents_in_a_moment(name: str) -> None:
     operation = PREDEFINED["order-import"]
     begun = time.process_time()
-    found = terms_of(operation, {}, read_document(operation, HOSTILE[name]).imports)
+    found = terms_of(operation, None, {}, read_document(operation, HOSTILE[name]).imports)
     assert time.process_time() - begun < 1.5
     assert set(found) <= {("sku", "1")}
 
@@ -185,5 +185,11 @@ def test_terms_are_lifted_from_the_worst_documents_in_a_moment(name: str) -> Non
 def test_terms_are_lifted_from_as_many_imports_as_fit_into_a_document_in_a_moment() -> None:
     many = [ImportFound({}, "sku=1")] * (MAX_PAYLOAD_BYTES // len("<import/>"))
     begun = time.process_time()
-    assert terms_of(PREDEFINED["order-import"], {}, many) == (("sku", "1"),)
+    assert terms_of(PREDEFINED["order-import"], None, {}, many) == (("sku", "1"),)
     assert time.process_time() - begun < 3
+
+
+def test_a_messages_key_is_a_term_given_or_made_by_a_rule(engine: Engine) -> None:
+    with engine.begin() as connection:
+        enqueue(connection, "order-import", document(), channel="web", key="order:1")
+    assert [(name, value) for _, name, value in stored(engine)] == [("key", "order:1")]
