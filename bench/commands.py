@@ -1,4 +1,4 @@
-"""The command line: `python -m bench [drain] [latency]`."""
+"""The command line: `python -m bench [FIGURE]…`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from rich.console import Console
 from orderflow_outbox.errors import OutboxError
 from worker.commands import output
 
-from .figures import Plan, take_drain, take_latency
+from . import enqueue
+from .figures import Plan, take_drain, take_enqueue, take_latency
 from .machine import machine
-from .report import complaint, drain_report, latency_report, show
+from .report import complaint, drain_report, enqueue_report, latency_report, show, verdicts
 from .stage import BenchFailed, Stage, set_up
 from .watching import Watch, watching
 from .with_outbox import DEFAULT_WINDOW
@@ -37,6 +38,8 @@ class Figure(StrEnum):
 
     DRAIN = "drain"
     LATENCY = "latency"
+    ENQUEUE_POSTGRESQL = "enqueue-postgresql"
+    ENQUEUE_SQLITE = "enqueue-sqlite"
 
 
 def main(arguments: list[str]) -> int:
@@ -57,14 +60,19 @@ def main(arguments: list[str]) -> int:
 @app.command()
 def bench(
     figures: Annotated[
-        list[Figure] | None, typer.Argument(metavar="[FIGURE]…", help="drain, latency; by default both.")
+        list[Figure] | None, typer.Argument(metavar="[FIGURE]…", help=f"{', '.join(Figure)}; by default all.")
     ] = None,
     messages: Annotated[int, typer.Option(min=1, help="Messages that wait when `drain` begins.")] = 20_000,
     plain_messages: Annotated[
         int | None, typer.Option(min=1, help="The same for the plain task; by default 3000 at most.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each contestant, taken in turn.")] = 3,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Rounds of each contestant, taken in turn, of drain and latency.")
+    ] = 3,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long each round of `latency` takes.")] = 15.0,
+    transactions: Annotated[
+        int, typer.Option(min=1, help="Transactions of each kind of `enqueue`, in rounds of some dozen.")
+    ] = 2400,
     window: Annotated[
         int, typer.Option(min=1, max=256, help="The outbox's window, for each of two engines.")
     ] = DEFAULT_WINDOW,
@@ -73,7 +81,7 @@ def bench(
     ] = DEFAULT_PREFETCH,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> int:
-    """Measure this service against a plain Celery task for each message, on this machine.
+    """Measure this service against the plain way of doing the same, on this machine.
 
     It asserts nothing about speed; a message lost or received twice makes it fail.
     """
@@ -82,6 +90,7 @@ def bench(
         plain_messages=plain_messages or min(messages, PLAIN_MESSAGES),
         rounds=rounds,
         seconds=seconds,
+        transactions=transactions,
         window=window,
         prefetch=prefetch,
     )
@@ -90,6 +99,7 @@ def bench(
     with set_up() as stage, watching(console) as watch:
         facts = machine(stage.server)
         report = {"machine": asdict(facts), "plan": asdict(plan), **_taken(stage, plan, chosen, watch)}
+        report["figures"] = verdicts(report)
     if json:
         sys.stdout.write(json_text.dumps(report) + "\n")
     else:
@@ -105,6 +115,10 @@ def _taken(stage: Stage, plan: Plan, chosen: frozenset[Figure], watch: Watch) ->
         report["drain"] = drain_report(take_drain(stage, plan, watch))
     if Figure.LATENCY in chosen:
         report["latency"] = latency_report(take_latency(stage, plan, watch))
+    for database in enqueue.DATABASES:
+        name = Figure(f"enqueue-{database}")
+        if name in chosen:
+            report[name.value] = enqueue_report(take_enqueue(stage, plan, database, watch))
     return report
 
 

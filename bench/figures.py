@@ -9,14 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from . import drain, latency
+from . import drain, enqueue, latency
 from .contestant import Contestant, Place
 from .drain import DrainRound
+from .enqueue import Enqueued
 from .latency import LatencyRound
 from .stage import Stage
 from .watching import Watch
 from .with_outbox import Outbox
 from .with_plain_task import PlainTask
+
+MANY = 10_000
+"""The most messages given to one `enqueue_many`."""
 
 R = TypeVar("R")
 
@@ -30,6 +34,7 @@ class Plan:
         plain_messages: the plain task's; its rate does not depend on how many wait.
         rounds: of each contestant.
         seconds: of each round of `latency`.
+        transactions: of each kind of `enqueue`.
         window: of the outbox's destination, for each of its two engines.
         prefetch: the plain worker's `worker_prefetch_multiplier`.
     """
@@ -38,6 +43,7 @@ class Plan:
     plain_messages: int
     rounds: int
     seconds: float
+    transactions: int
     window: int
     prefetch: int
 
@@ -78,6 +84,13 @@ def take_latency(stage: Stage, plan: Plan, watch: Watch) -> Pairs[LatencyRound]:
         lambda: latency.take(stage, plan.outbox, plan.seconds, watch),
         lambda: latency.take(stage, plan.plain, plan.seconds, watch),
     )
+
+
+def take_enqueue(stage: Stage, plan: Plan, database: str, watch: Watch) -> Enqueued:
+    """Take the figure `enqueue` on one kind of database as planned."""
+    rounds = -(-plan.transactions // enqueue.TRANSACTIONS_A_ROUND)
+    watch.round(f"enqueue, {database}")
+    return enqueue.take(stage, database, rounds, min(MANY, plan.messages), watch)
 
 
 def _in_turn(

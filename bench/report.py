@@ -10,11 +10,17 @@ from rich.console import Console
 from rich.table import Table
 
 from .drain import DrainRound
+from .enqueue import TRANSACTIONS_A_ROUND, Enqueued
 from .figures import Pairs, Plan
 from .latency import MESSAGES_A_SECOND, LatencyRound, quantile
 from .tally import Tally
 
 FIGURES = ("drain", "latency")
+"""Those of messages that arrive."""
+TRANSACTIONS = ("enqueue-postgresql", "enqueue-sqlite")
+"""Those of a shop's transactions; their ratios are the better the lower."""
+AT_MOST = {"enqueue-postgresql": 1.5, "enqueue-sqlite": 1.5}
+"""What a ratio is meant to be."""
 SIDES = ("outbox", "plain")
 SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
@@ -44,9 +50,43 @@ def latency_report(pairs: Pairs[LatencyRound]) -> dict[str, Any]:
     }
 
 
+def enqueue_report(taken: Enqueued) -> dict[str, Any]:
+    """Return the times of a transaction in ms; the ratio is of the one with a message to the one without."""
+    return {
+        "unit": "ms",
+        "outbox": _rates(taken.with_message),
+        "plain": _rates(taken.alone),
+        "ratio": _ratio(taken.with_message, taken.alone),
+        "many_per_second": _rounded(taken.many),
+    }
+
+
+def verdicts(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return each figure's ratio, which way it is better, and whether it is what it is meant to be.
+
+    `target` and `met` are None for a figure that is meant to be nothing in particular.
+    """
+    return [
+        _verdict(name, report[name]["ratio"]["median"]) for name in _taken(report, FIGURES + TRANSACTIONS)
+    ]
+
+
+def _verdict(name: str, ratio: float) -> dict[str, Any]:
+    target = AT_MOST.get(name)
+    return {
+        "figure": name,
+        "ratio": ratio,
+        "better": "lower" if name in TRANSACTIONS else "higher",
+        "target": target,
+        "met": None if target is None else ratio <= target,
+    }
+
+
 def complaint(report: dict[str, Any]) -> str | None:
     """Return in one line what was lost or received twice, or None."""
-    sides = [(f"{figure}, {name}", report[figure][name]) for figure in _taken(report) for name in SIDES]
+    sides = [
+        (f"{figure}, {name}", report[figure][name]) for figure in _taken(report, FIGURES) for name in SIDES
+    ]
     wrong = [
         f"{name}: {side['lost']} lost, {side['duplicates']} received twice"
         for name, side in sides
@@ -58,19 +98,26 @@ def complaint(report: dict[str, Any]) -> str | None:
 def show(report: dict[str, Any], plan: Plan, console: Console) -> None:
     """Print the figures for people."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("figure", "outbox", "plain task", "ratio (least–greatest)", "each round, in turn"):
+    headings = ("figure", "outbox", "plain", "ratio (least–greatest)", "meant to be", "each round, in turn")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading.startswith(("figure", "each")) else "right")
     if "drain" in report:
         figure = report["drain"]
-        table.add_row("drain, messages/s", *_cells(figure, "median", 0), _times(figure), _rounds(figure, 0))
+        table.add_row(
+            "drain, messages/s", *_cells(figure, "median", 0), _times(figure), "", _rounds(figure, 0)
+        )
     if "latency" in report:
         figure = report["latency"]
         for name in SHARES:
-            further = (_times(figure), _rounds(figure, 1)) if name == "p50" else ()
+            further = (_times(figure), "", _rounds(figure, 1)) if name == "p50" else ()
             table.add_row(f"latency {name}, ms", *_cells(figure, name, 1), *further)
+    for name in _taken(report, TRANSACTIONS):
+        _add_transactions(table, name, report[name])
     console.print(table)
-    for name in _taken(report):
+    for name in _taken(report, FIGURES):
         console.print(f"{name}: {'; '.join(_account(side, report[name][side]) for side in SIDES)}")
+    if not _taken(report, FIGURES):
+        return
     console.print(
         f"{plan.messages} and {plan.plain_messages} messages in each round of drain, "
         f"{MESSAGES_A_SECOND} messages/s for {plan.seconds:g} s in each of latency; "
@@ -78,8 +125,20 @@ def show(report: dict[str, Any], plan: Plan, console: Console) -> None:
     )
 
 
-def _taken(report: dict[str, Any]) -> list[str]:
-    return [name for name in FIGURES if name in report]
+def _taken(report: dict[str, Any], names: Sequence[str]) -> list[str]:
+    return [name for name in names if name in report]
+
+
+def _add_transactions(table: Table, name: str, figure: dict[str, Any]) -> None:
+    rounds = f"{len(figure['ratio']['rounds'])} of {TRANSACTIONS_A_ROUND} transactions"
+    cells = (*_cells(figure, "median", 3), _times(figure), _meant(name, figure))
+    table.add_row(f"{name}, ms", *cells, rounds)
+    table.add_row("  many at once, messages/s", f"{figure['many_per_second']:.0f}")
+
+
+def _meant(name: str, figure: dict[str, Any]) -> str:
+    verdict = _verdict(name, figure["ratio"]["median"])
+    return f"≤ {verdict['target']:g}, {'met' if verdict['met'] else 'missed'}"
 
 
 def _cells(figure: dict[str, Any], name: str, digits: int) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench.latency import quantile
-from bench.report import complaint
+from bench.report import complaint, verdicts
 from bench.tally import tally_of
 from tests.rig import PROJECT
 
@@ -61,6 +61,42 @@ def test_both_contestants_deliver_every_message_once_and_are_compared(folder: Pa
     assert report["machine"]["commit_ms"] > 0
     assert report["machine"]["filesystem"]
     assert not list(folder.iterdir()), "the benchmark leaves nothing behind"
+
+
+@pytest.mark.parametrize("database", ["postgresql", "sqlite"])
+def test_a_shops_transaction_is_timed_with_a_message_and_without(folder: Path, database: str) -> None:
+    name = f"enqueue-{database}"
+    done = bench(folder, name, "--transactions", "48", "--messages", "100", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    figure = report[name]
+    assert len(figure["outbox"]["rounds"]) == len(figure["plain"]["rounds"]) == 2
+    assert figure["outbox"]["median"] > 0
+    assert figure["plain"]["median"] > 0
+    assert figure["many_per_second"] > 0
+    [verdict] = report["figures"]
+    assert verdict == {
+        "figure": name,
+        "ratio": figure["ratio"]["median"],
+        "better": "lower",
+        "target": 1.5,
+        "met": figure["ratio"]["median"] <= 1.5,
+    }
+    assert not list(folder.iterdir()), "the benchmark leaves nothing behind"
+
+
+def test_a_ratio_is_judged_in_the_direction_of_its_figure() -> None:
+    report = {
+        "drain": {"ratio": {"median": 4.0}},
+        "enqueue-postgresql": {"ratio": {"median": 1.5}},
+        "enqueue-sqlite": {"ratio": {"median": 1.51}},
+    }
+    judged = [(each["figure"], each["better"], each["met"]) for each in verdicts(report)]
+    assert judged == [
+        ("drain", "higher", None),
+        ("enqueue-postgresql", "lower", True),
+        ("enqueue-sqlite", "lower", False),
+    ]
 
 
 def test_an_unknown_figure_is_refused_in_one_line(folder: Path) -> None:

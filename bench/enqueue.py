@@ -1,0 +1,142 @@
+"""The figure `enqueue`: what a shop's own transaction costs, with a message in it and without.
+
+Both kinds run in this process on one connection, in rounds that alternate, so that a busy moment of the
+machine falls on both. No hint is sent: that is no part of the transaction.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine, String, create_engine, func, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from orderflow_outbox import NewMessage, enqueue, enqueue_many
+from orderflow_outbox.sqlite import prepare
+from orderflow_outbox.tables import message, metadata
+
+from .orders import CHANNEL, OPERATION, document, identities
+from .stage import BenchFailed, Stage
+from .watching import Watch
+
+DATABASES = ("postgresql", "sqlite")
+TRANSACTIONS_A_ROUND = 24
+WARM_UP_ROUNDS = 10
+"""Until statements are prepared, plans chosen and the first pages of each index written."""
+
+
+class Base(DeclarativeBase):
+    """The shop's own tables."""
+
+
+class Order(Base):
+    """A row of the shop's."""
+
+    __tablename__ = "shop_order"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[str] = mapped_column(String(64))
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """What transactions took.
+
+    Attributes:
+        with_message: the median of each round with a message, in ms.
+        alone: the median of the round after it, of the shop's row alone, in ms.
+        many: messages per second in one transaction of `enqueue_many`.
+    """
+
+    with_message: tuple[float, ...]
+    alone: tuple[float, ...]
+    many: float
+
+
+def take(stage: Stage, database: str, rounds: int, many: int, watch: Watch) -> Enqueued:
+    """Take the figure on one kind of database.
+
+    Args:
+        database: one of `DATABASES`.
+        rounds: how many of each kind, of `TRANSACTIONS_A_ROUND` transactions.
+        many: the messages of the one `enqueue_many`.
+
+    Raises:
+        BenchFailed: the database does not hold what was enqueued.
+    """
+    folder, name = stage.new_round()
+    with _shop(folder / "shop.db" if database == "sqlite" else stage.server.url(name)) as engine:
+        with_message, alone = [], []
+        watch.begin("transactions in turn", rounds)
+        for n in range(-WARM_UP_ROUNDS, rounds):
+            these = identities(f"round-{n}", TRANSACTIONS_A_ROUND)
+            took = _round(engine, these, with_message=True), _round(engine, these, with_message=False)
+            if n >= 0:
+                with_message.append(took[0])
+                alone.append(took[1])
+                watch.at(n + 1)
+        watch.begin("many in one transaction", many)
+        rate = many / _enqueue_many(engine, many)
+        _check(engine, (WARM_UP_ROUNDS + rounds) * TRANSACTIONS_A_ROUND + many)
+    return Enqueued(tuple(with_message), tuple(alone), rate)
+
+
+@contextmanager
+def _shop(where: Path | str) -> Iterator[Engine]:
+    """Make a shop's engine, its tables and the outbox's, for the length of the block."""
+    engine = prepare(create_engine(f"sqlite:///{where}")) if isinstance(where, Path) else create_engine(where)
+    try:
+        metadata.create_all(engine)
+        Base.metadata.create_all(engine)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _round(engine: Engine, these: list[str], *, with_message: bool) -> float:
+    """Return the median time of a transaction for each of these orders, in ms."""
+    documents = [document(identity) for identity in these]  # the shop would write them either way
+    times = []
+    for identity, text in zip(these, documents, strict=True):
+        begun = time.perf_counter()
+        with Session(engine) as session:
+            session.add(Order(number=identity))
+            if with_message:
+                enqueue(
+                    session,
+                    OPERATION,
+                    text,
+                    channel=CHANNEL,
+                    key=f"order:{identity}",
+                    idempotency_key=identity,
+                )
+            session.commit()
+        times.append(time.perf_counter() - begun)
+    return 1000 * statistics.median(times)
+
+
+def _enqueue_many(engine: Engine, many: int) -> float:
+    """Return the seconds that one transaction of many messages takes."""
+    new = [
+        NewMessage(
+            OPERATION, document(identity), channel=CHANNEL, key=f"order:{identity}", idempotency_key=identity
+        )
+        for identity in identities("many", many)
+    ]
+    begun = time.perf_counter()
+    with Session(engine) as session:
+        enqueue_many(session, new)
+        session.commit()
+    return time.perf_counter() - begun
+
+
+def _check(engine: Engine, expected: int) -> None:
+    with engine.connect() as connection:
+        found = connection.scalar(select(func.count()).select_from(message))
+    if found != expected:
+        raise BenchFailed(f"enqueue: the database holds {found} messages of {expected}")
