@@ -13,11 +13,11 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    ColumnElement,
     Connection,
     Integer,
     LargeBinary,
     String,
-    TableValuedAlias,
     Text,
     bindparam,
     cast,
@@ -39,6 +39,10 @@ from .rows import AT_FIRST, SAME_IDENTITY, Stored, message_row
 MESSAGES_PER_STATEMENT = 500
 BYTES_PER_STATEMENT = 16 * 1024 * 1024
 """Past so many a statement takes no further message: the server holds all of it, several times over."""
+
+_SEPARATOR = "\x1f"
+"""Between the search terms of one message: neither XML nor a query parameter may hold it."""
+_SEPARATOR_IN_SQL: ColumnElement[str] = literal_column("chr(31)")
 
 _json = json.JSONEncoder().encode
 
@@ -88,8 +92,11 @@ def _groups(messages: Sequence[CheckedMessage]) -> Iterator[Sequence[CheckedMess
 
 
 def _one(checked: CheckedMessage) -> dict[str, Any]:
-    names, values = zip(*checked.terms, strict=True) if checked.terms else ((), ())
-    return {**_row(checked), "name": list(names), "value": list(values)}
+    return {
+        **_row(checked),
+        "names": _SEPARATOR.join([name for name, _ in checked.terms]),
+        "values": _SEPARATOR.join([value for _, value in checked.terms]),
+    }
 
 
 def _many(messages: Sequence[CheckedMessage]) -> dict[str, list[Any]]:
@@ -143,22 +150,22 @@ def _insert_bodies(source: Any, number: Any, given: Any) -> Any:
     return body.insert().from_select(["message_id", *_BODY], rows, include_defaults=False).cte("bodies")
 
 
-def _insert_terms(lifted: TableValuedAlias, number: Any, source: Any) -> Any:
-    rows = select(lifted.c.name, lifted.c.value, number).select_from(source)
-    return (
-        term.insert().from_select(["name", "value", "message_id"], rows, include_defaults=False).cte("terms")
-    )
+def _insert_terms(rows: Any) -> Any:
+    columns = ["name", "value", "message_id"]
+    return term.insert().from_select(columns, rows, include_defaults=False).cte("terms")
+
+
+def _parts(name: str) -> Any:
+    """Return as rows what stands between separators: drivers take long over an array of texts."""
+    return func.unnest(func.string_to_array(bindparam(name, type_=String()), _SEPARATOR_IN_SQL))
 
 
 def _statement_for_one() -> Any:
     given = {column: cast(bindparam(column, type_=type_), type_) for column, type_ in _GIVEN.items()}
     new = select(message_numbers.next_value().label("id")).subquery("new")
     stored = _insert_messages(new, given)
-    lifted = rows_given("lifted", {"name": String(), "value": String()})
-    return select(stored).add_cte(
-        _insert_bodies(stored, stored.c.id, given),
-        _insert_terms(lifted, stored.c.id, stored.join(lifted, literal_column("true"))),
-    )
+    lifted = select(_parts("names"), _parts("values"), stored.c.id)
+    return select(stored).add_cte(_insert_bodies(stored, stored.c.id, given), _insert_terms(lifted))
 
 
 def _statement_for_many() -> Any:
@@ -167,13 +174,15 @@ def _statement_for_many() -> Any:
     new = select(message_numbers.next_value().label("id"), in_order).cte("new")
     stored = _insert_messages(new, new.c)
     new_stored = new.join(stored, stored.c.id == new.c.id)
-    lifted = rows_given("lifted", _TERM)
+    given_terms = rows_given("lifted", _TERM)
+    matching = new_stored.join(given_terms, given_terms.c.place == new.c.nth)
+    lifted = select(given_terms.c.name, given_terms.c.value, new.c.id).select_from(matching)
     return (
         select(new.c.nth.label("place"), stored)
         .select_from(new_stored)
         .add_cte(
             _insert_bodies(new_stored, new.c.id, new.c),
-            _insert_terms(lifted, new.c.id, new_stored.join(lifted, lifted.c.place == new.c.nth)),
+            _insert_terms(lifted),
         )
     )
 
