@@ -55,7 +55,11 @@ LATER = datetime(2030, 1, 2, 12, 0, tzinfo=UTC)
 def rows(engine: Engine) -> list[Row[Any]]:
     """Return what another connection sees of the outbox."""
     with engine.connect() as connection:
-        return list(connection.execute(select(message, body).join_from(message, body, full=True)))
+        return list(
+            connection.execute(
+                select(message, body).join_from(message, body, body.c.message_id == message.c.id, full=True)
+            )
+        )
 
 
 def counts(engine: Engine) -> tuple[int, int]:

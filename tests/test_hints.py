@@ -138,7 +138,10 @@ def fail_at_commit(connection: Connection) -> None:
     """Break a rule that the database looks at only when the transaction ends."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
-        connection.exec_driver_sql("INSERT INTO outbox_body VALUES (4711, NULL, NULL, '{}', '{}')")
+        connection.exec_driver_sql(
+            "INSERT INTO outbox_attempt (message_id, n, finished_at, verdict, in_doubt)"
+            " VALUES (4711, 1, '2026-11-01 09:30:00.000000', 'delivered', 0)"
+        )
     else:
         connection.exec_driver_sql("CREATE TEMP TABLE strict (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
         connection.exec_driver_sql("INSERT INTO strict VALUES (1), (1)")

@@ -29,7 +29,7 @@ _RETURNED = [message.c[name] for name in Message.__dataclass_fields__ if name !=
 
 _holders = (
     select(*_RETURNED, message.c.fingerprint, body.c.sha256, body.c.query, body.c.headers)
-    .join_from(message, body)
+    .join_from(message, body, body.c.message_id == message.c.id)
     .where(
         message.c.destination == bindparam("of_destination"),
         message.c.idempotency_key.in_(bindparam("keys", expanding=True)),

@@ -98,7 +98,7 @@ _lease = (
 )
 leased = (
     select(message, body.c.payload, body.c.query, body.c.headers)
-    .join_from(message, body)
+    .join_from(message, body, body.c.message_id == message.c.id)
     # Both are found by number: a planner left to join them may read every body there is.
     .where(
         message.c.id.in_(bindparam("ids", expanding=True)),

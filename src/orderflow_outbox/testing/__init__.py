@@ -76,7 +76,9 @@ def enqueued(session: Session | Connection, operation: str | None = None) -> lis
         session: the shop's Session or Connection, before or after its commit.
         operation: messages of this kind alone.
     """
-    statement = select(*_COLUMNS).join_from(message, body).order_by(message.c.id)
+    statement = (
+        select(*_COLUMNS).join_from(message, body, body.c.message_id == message.c.id).order_by(message.c.id)
+    )
     if operation is not None:
         statement = statement.where(message.c.operation == operation)
     return [_enqueued(row) for row in connection_of(session).execute(statement)]

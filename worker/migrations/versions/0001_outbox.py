@@ -190,12 +190,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "outbox_body",
-        sa.Column("message_id", Identity64, nullable=False),
+        sa.Column("message_id", Identity64, autoincrement=False, nullable=False),
         sa.Column("payload", sa.LargeBinary(), nullable=True),
         sa.Column("sha256", sa.LargeBinary(length=32), nullable=True),
         sa.Column("query", sa.JSON(), nullable=False),
         sa.Column("headers", sa.JSON(), nullable=False),
-        sa.ForeignKeyConstraint(["message_id"], ["outbox_message.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("message_id"),
     )
     op.create_table(
