@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects.sqlite import insert
 
 from orderflow_outbox.clock import database_now
@@ -15,14 +26,18 @@ from orderflow_outbox.types import UtcDateTime
 
 from .rows import AT_FIRST, SAME_IDENTITY, Stored, message_row
 
+_sequence = Table("sqlite_sequence", MetaData(), Column("name", String), Column("seq", Integer))
+
 # The number AUTOINCREMENT gives next. Only the holder of the write lock inserts, so none comes between.
-_NEXT_NUMBER = "(SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'outbox_message')"
+_next_number = select(
+    func.coalesce(func.max(_sequence.c.seq), literal_column("0")) + literal_column("1")
+).where(_sequence.c.name == literal_column(f"'{message.name}'"))
 
 _insert_messages = (
     insert(message)
     .values(
         **AT_FIRST,
-        position=text(_NEXT_NUMBER),
+        position=_next_number.scalar_subquery(),
         blocks=bindparam("key_given"),
         created_at=database_now(),
         due_at=func.coalesce(bindparam("deliver_after", type_=UtcDateTime()), database_now()),
@@ -30,7 +45,6 @@ _insert_messages = (
     .on_conflict_do_nothing(**SAME_IDENTITY)
 )
 _insert_message = _insert_messages.returning(message.c.id, message.c.created_at, message.c.due_at)
-_next_number = select(text(_NEXT_NUMBER))
 _inserted = select(
     message.c.id, message.c.created_at, message.c.due_at, message.c.destination, message.c.idempotency_key
 ).where(message.c.id >= bindparam("since"))
