@@ -14,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     FromClause,
+    Result,
     String,
     Update,
     bindparam,
@@ -25,15 +26,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from .arrays import as_arrays, rows_given
 from .clock import database_now
 from .messages import CheckedMessage
 from .states import State
-from .storing.arrays import as_arrays, rows_given
 from .tables import message
+from .unparking import KEY, unparking
 
-_KEY: dict[str, TypeEngine[Any]] = {"of_destination": String(), "of_key": String()}
 _NEW: dict[str, TypeEngine[Any]] = {
-    **_KEY,
+    **KEY,
     "of_operation": String(),
     "before": BigInteger(),
     "up_to": BigInteger(),
@@ -41,7 +42,6 @@ _NEW: dict[str, TypeEngine[Any]] = {
 _Given = Mapping[str, ColumnElement[Any]]
 
 _elder = message.alias("elder")
-_first = message.alias("first")
 
 
 class _Pair(NamedTuple):
@@ -51,10 +51,10 @@ class _Pair(NamedTuple):
     many: Update
     types: Mapping[str, TypeEngine[Any]]
 
-    def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Result[Any]]:
         if len(rows) > 1 and connection.dialect.name == "postgresql":
-            return list(connection.execute(self.many, as_arrays(self.types, rows)))
-        return [found for row in rows for found in connection.execute(self.one, row)]
+            return [connection.execute(self.many, as_arrays(self.types, rows))]
+        return [connection.execute(self.one, row) for row in rows]
 
 
 def _is_pending(of: FromClause) -> ColumnElement[bool]:
@@ -83,42 +83,16 @@ def _retiring(given: _Given) -> Update:
     )
 
 
-def _unparking(given: _Given) -> Update:
-    first_of_key = (
-        select(_first.c.position)
-        .where(
-            _first.c.destination == given["of_destination"], _first.c.key == given["of_key"], _first.c.blocks
-        )
-        .order_by(_first.c.position)
-        .limit(1)
-        .scalar_subquery()
-    )
-    parked_in_vain = (
-        select(_elder.c.id)
-        .where(
-            _elder.c.destination == given["of_destination"],
-            _elder.c.key == given["of_key"],
-            _elder.c.blocks,
-            _elder.c.position == first_of_key,
-            _is_pending(_elder),
-            _elder.c.due_at.is_(None),
-        )
-        .with_for_update(skip_locked=True, of=_elder)
-    )
-    return (
-        update(message)
-        .where(message.c.id.in_(parked_in_vain))
-        .values(due_at=database_now())
-        .returning(message.c.id)
-    )
-
-
 def _plain(types: Mapping[str, TypeEngine[Any]]) -> _Given:
     return {name: bindparam(name, type_=type_) for name, type_ in types.items()}
 
 
 _retire = _Pair(_retiring(_plain(_NEW)), _retiring(dict(rows_given("new", _NEW).c.items())), _NEW)
-_unpark = _Pair(_unparking(_plain(_KEY)), _unparking(dict(rows_given("freed", _KEY).c.items())), _KEY)
+_unpark = _Pair(
+    unparking(_plain(KEY), database_now()),
+    unparking(dict(rows_given("freed", KEY).c.items()), database_now()),
+    KEY,
+)
 
 
 def retire_elders(connection: Connection, stored: Sequence[tuple[CheckedMessage, int]]) -> set[int]:
@@ -142,7 +116,7 @@ def retire_elders(connection: Connection, stored: Sequence[tuple[CheckedMessage,
         if checked.key is not None
         for operation in checked.operation.supersedes
     ]
-    retired = _retire.run(connection, new)
+    retired = [row for result in _retire.run(connection, new) for row in result]
     freed = sorted({(row.destination, row.key) for row in retired})
-    _unpark.run(connection, [dict(zip(_KEY, key, strict=True)) for key in freed])
+    _unpark.run(connection, [dict(zip(KEY, key, strict=True)) for key in freed])
     return {row.id for row in retired}

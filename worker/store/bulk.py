@@ -11,9 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import JSON, Connection, Table, TableValuedAlias, bindparam, func
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import TypeEngine
+from sqlalchemy import JSON, Connection, Table
 
 Row = Mapping[str, Any]
 
@@ -21,22 +19,6 @@ Row = Mapping[str, Any]
 def takes_arrays(connection: Connection) -> bool:
     """Tell whether many rows go by one statement here."""
     return connection.dialect.name == "postgresql"
-
-
-def rows_given(name: str, types: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:
-    """Return rows to be given as the parameters of a statement, to join or to choose from.
-
-    Args:
-        name: what they are called in the statement.
-        types: of their columns, each with a name that is no column's of the table written to.
-    """
-    arrays = (bindparam(column, type_=ARRAY(type_)) for column, type_ in types.items())
-    return func.unnest(*arrays).table_valued(*types).render_derived(name=name)
-
-
-def as_arrays(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """Return `rows`, at least one, as the parameters that `rows_given` asks for."""
-    return {column: [row[column] for row in rows] for column in rows[0]}
 
 
 def insert_many(connection: Connection, table: Table, rows: Sequence[Row]) -> None:

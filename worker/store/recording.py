@@ -24,11 +24,12 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from orderflow_outbox import State
+from orderflow_outbox.arrays import as_arrays, rows_given
 from orderflow_outbox.tables import message
 from worker.deliveries import Claim, Settlement
 
 from . import attempts
-from .bulk import as_arrays, rows_given, takes_arrays
+from .bulk import takes_arrays
 from .burying import AlertTimes, bury
 from .claiming import is_sending
 from .ordering import unblock
@@ -119,7 +120,7 @@ def _settle(transaction: Transaction, settlements: Sequence[Settlement]) -> None
     connection = transaction.connection
     rows = [_values(each, transaction) for each in settlements]
     if takes_arrays(connection):
-        connection.execute(_settle_all, as_arrays(rows))
+        connection.execute(_settle_all, as_arrays(_GIVEN, rows))
     else:
         connection.execute(_settle_one, rows)
 

@@ -28,12 +28,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.types import TypeEngine
 
+from orderflow_outbox.arrays import as_arrays, rows_given
 from orderflow_outbox.clock import database_now
 from orderflow_outbox.messages import CheckedMessage
 from orderflow_outbox.tables import body, message, message_numbers, term
 from orderflow_outbox.types import UtcDateTime
 
-from .arrays import as_arrays, rows_given
 from .rows import AT_FIRST, SAME_IDENTITY, Stored, message_row
 
 MESSAGES_PER_STATEMENT = 500
