@@ -162,7 +162,7 @@ def test_a_child_gives_hints_although_one_was_under_way_when_it_was_forked() -> 
 
 @pytest.mark.parametrize("nowhere", [None, 5, b"redis://"])
 def test_what_leads_to_no_broker_is_refused(engine: Engine, nowhere: object) -> None:
-    with pytest.raises(InvalidBroker, match="Celery application, a broker's address, or a function"):
+    with pytest.raises(InvalidBroker, match="Celery application, a broker's address as text, or a function"):
         hint_after_commit(engine, nowhere)  # type: ignore[arg-type]
 
 

@@ -20,8 +20,9 @@ from orderflow_outbox import (
     hint_after_commit,
     hints,
 )
-from orderflow_outbox.tables import message
+from orderflow_outbox.tables import message, metadata
 from tests.documents import order
+from tests.postgres import FAST, Postgres
 
 
 class Clock:
@@ -281,3 +282,19 @@ def test_two_who_asked_for_hints_both_get_them(engine: Engine) -> None:
     shop(engine)
     shop(engine)
     assert (one.calls, other.calls) == (2, 2)
+
+
+def test_a_commit_in_two_phases_gives_a_hint_and_its_rollback_none() -> None:
+    with Postgres.running({**FAST, "max_prepared_transactions": "2"}) as server:
+        engine = create_engine(server.url("postgres"))
+        metadata.create_all(engine)
+        wake = Wake()
+        hint_after_commit(engine, wake)
+        for end in ("rollback", "commit"):
+            with engine.connect() as connection:
+                transaction = connection.begin_twophase()
+                enqueue(connection, "order-import", order("SO-1"), channel="web")
+                transaction.prepare()
+                getattr(transaction, end)()
+            assert wake.calls == (end == "commit")
+        engine.dispose()

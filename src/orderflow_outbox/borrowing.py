@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.pool import NullPool
 
 from .errors import NotTransactional, UnsupportedDatabase
+from .schema import DATABASE
 from .sqlite import mark_prepared
 
 _IDLE = 0  # the same number in psycopg, psycopg2 and libpq
@@ -54,6 +55,7 @@ def borrowed(dbapi_connection: object) -> Iterator[Connection]:
         _entering.reset(reset)
     with connection:
         mark_prepared(connection)
+        connection.info[DATABASE] = stand_in.database
         yield connection
 
 
@@ -84,12 +86,16 @@ class _StandIn(ABC):
     rollback = close = commit
 
     @abstractmethod
+    def database(self) -> Hashable:
+        """Return what tells the lent connection's database from others; None where nothing does."""
+
+    @abstractmethod
     def _transactional(self) -> bool:
         """Tell whether a rollback of the shop's takes back what is executed now."""
 
     @abstractmethod
     def _cursor(self) -> Any:
-        """Return a cursor that the shop's row factories and converters do not reach."""
+        """Return a cursor that the shop's row factory does not reach."""
 
 
 class _Sqlite3(_StandIn):
@@ -98,11 +104,18 @@ class _Sqlite3(_StandIn):
     def _transactional(self) -> bool:
         return bool(self._lent.in_transaction)
 
+    def database(self) -> Hashable:
+        return next((row[2] for row in self._cursor().execute("PRAGMA database_list")), None) or None
+
     def _cursor(self) -> sqlite3.Cursor:
         return sqlite3.Cursor(self._lent)
 
 
 class _PostgreSQL(_StandIn):
+    def database(self) -> Hashable:
+        where = self._lent.info
+        return None if self._lent.closed else (where.host, where.port, where.dbname)
+
     @property
     def closed(self) -> Any:
         return self._lent.closed

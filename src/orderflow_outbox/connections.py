@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session, scoped_session
 
 from . import schema
 from .errors import NotASession, NotTransactional, UnsupportedDatabase
 from .sqlite import is_prepared
+
+AnySession: TypeAlias = Session | scoped_session[Session] | Connection
+"""What a message can be stored by."""
 
 _DATABASES = ("sqlite", "postgresql")
 

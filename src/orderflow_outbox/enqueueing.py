@@ -11,10 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
-from sqlalchemy.orm import Session
 
 from .catalogue import PREDEFINED, Catalogue
-from .connections import fit_connection
+from .connections import AnySession, fit_connection
 from .errors import IdempotencyConflict, InvalidMessage
 from .hints import mark_enqueued
 from .messages import CheckedMessage, Message, NewMessage, check
@@ -39,7 +38,7 @@ _holders = (
 
 
 def enqueue(
-    session: Session | Connection,
+    session: AnySession,
     operation: str,
     payload: bytes | str | None = None,
     *,
@@ -105,7 +104,7 @@ def enqueue(
 
 
 def enqueue_many(
-    session: Session | Connection, messages: Iterable[NewMessage], *, catalogue: Catalogue = PREDEFINED
+    session: AnySession, messages: Iterable[NewMessage], *, catalogue: Catalogue = PREDEFINED
 ) -> list[Message]:
     """Store many messages in the transaction of `session`: all of them, or on an error none.
 
@@ -123,6 +122,8 @@ def enqueue_many(
         NotTransactional: as `enqueue`.
         UnsupportedSchema: as `enqueue`.
     """
+    if not isinstance(messages, Iterable) or isinstance(messages, str | bytes | Mapping):
+        raise InvalidMessage("messages", messages, "give a list of NewMessage")
     checked = [_checked_at(place, new, catalogue) for place, new in enumerate(messages)]
     connection = fit_connection(session)
     with connection.begin_nested():

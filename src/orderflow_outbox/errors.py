@@ -19,7 +19,6 @@ OutboxError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from os import PathLike
 
 from sqlalchemy.exc import DontWrapMixin
@@ -28,13 +27,27 @@ SHOWN_VALUE_CHARACTERS = 80
 
 
 def shown(value: object) -> str:
-    """Return `value` as it appears in an error: quoted, escaped, and cut to 80 characters."""
-    text = repr(value)
+    """Return `value` as it appears in an error: on one line, quoted, escaped, and cut to 80 characters."""
+    try:
+        text = " ".join(repr(value).splitlines())
+    except ValueError:  # a number of more digits than Python writes out
+        text = f"a value of type {type(value).__name__}"
     return text if len(text) <= SHOWN_VALUE_CHARACTERS else f"{text[: SHOWN_VALUE_CHARACTERS - 1]}…"
 
 
 class OutboxError(Exception):
     """Anything the outbox refuses."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[Exception], args: tuple[object, ...], state: dict[str, object]) -> Exception:
+    """Make an error again as it was, for a process that got it from another."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class InvalidMessage(OutboxError, ValueError):
@@ -52,27 +65,21 @@ class InvalidMessage(OutboxError, ValueError):
         self.value = shown(value)
         self.fix = fix
         self.place = place
-        where = field if place is None else f"messages[{place}].{field}"
-        super().__init__(f"{where} is {self.value}: {fix}")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _restored, (type(self), self.args, self.__dict__)
+        super().__init__(f"{_place_of(field, place)} is {self.value}: {fix}")
 
     def at(self, place: int) -> InvalidMessage:
         """Return the same refusal naming the message's place in a list (from 0)."""
         copy = type(self).__new__(type(self))
         InvalidMessage.__init__(copy, self.field, "", self.fix, place)
         copy.value = self.value
-        copy.args = (f"messages[{place}].{self.field} is {self.value}: {self.fix}",)
+        copy.args = (f"{_place_of(self.field, place)} is {self.value}: {self.fix}",)
         return copy
 
 
-def _restored(kind: type[Exception], args: tuple[object, ...], state: dict[str, object]) -> Exception:
-    """Make an error again as it was, for a process that got it from another."""
-    error = kind.__new__(kind)
-    error.args = args
-    error.__dict__.update(state)
-    return error
+def _place_of(field: str, place: int | None) -> str:
+    if place is None:
+        return field
+    return f"messages[{place}].{field}" if field else f"messages[{place}]"
 
 
 class UnknownOperation(InvalidMessage):
@@ -114,11 +121,8 @@ class IdempotencyConflict(OutboxError):
         where = "idempotency_key" if place is None else f"messages[{place}].idempotency_key"
         super().__init__(
             f"{where} {shown(idempotency_key)} already belongs to message {message_id} with other "
-            f"content ({', '.join(differs)} differ): send the same content again, or use a new key"
+            f"content (other {', '.join(differs)}): send the same content again, or use a new key"
         )
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _restored, (type(self), self.args, self.__dict__)
 
 
 class InvalidOperation(OutboxError, ValueError):
@@ -141,9 +145,6 @@ class InvalidOperation(OutboxError, ValueError):
         place = "" if file is None else f"{self.file}: "
         super().__init__(f"{place}{field} is {self.value}: {fix}")
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _restored, (type(self), self.args, self.__dict__)
-
     def of(self, file: str | PathLike[str]) -> InvalidOperation:
         """Return the same refusal naming the file."""
         return type(self)(self.field, None, self.fix, file, found=self.value)
@@ -152,16 +153,15 @@ class InvalidOperation(OutboxError, ValueError):
 class InvalidBroker(OutboxError, TypeError):
     """What was given as the place hints go to is none, or cannot be used here."""
 
-    def __init__(self, found: object, fix: str) -> None:
-        super().__init__(f"hints cannot go to {shown(found)}: {fix}")
+    def __init__(self, found: str, fix: str) -> None:
+        super().__init__(f"hints cannot go to {found}: {fix}")
 
 
 class InvalidQuestion(OutboxError, TypeError):
-    """`status_of` was asked for none or several of what a message is found by."""
+    """`status_of` was asked for by none or several of what a message is found by, or by what is no key."""
 
-    def __init__(self, given: Sequence[str], choices: Sequence[str]) -> None:
-        found = " and ".join(given) or "nothing"
-        super().__init__(f"{found} given: give one of {', '.join(choices)}")
+    def __init__(self, found: str, fix: str) -> None:
+        super().__init__(f"{found}: {fix}")
 
 
 class NotASession(OutboxError, TypeError):
@@ -205,6 +205,3 @@ class UnsupportedSchema(OutboxError):
         else:
             fix = "run `python -m worker db upgrade`, or the statements of `python -m orderflow_outbox ddl`"
         super().__init__(f"the database has {what}, and this release works with {works_with}: {fix}")
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _restored, (type(self), self.args, self.__dict__)

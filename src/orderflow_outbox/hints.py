@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, ExceptionContext, event
 
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 def mark_enqueued(connection: Connection) -> None:
     """Remember on the connection that its transaction holds a new message."""
     connection.info[_ENQUEUED] = True
+
+
+_all: WeakSet[Hints] = WeakSet()
 
 
 class Hints:
@@ -58,6 +62,7 @@ class Hints:
         self._running = False
         self._last = float("-inf")
         self._begin_anew()
+        _all.add(self)
         self.sent = 0
         self.suppressed = 0
         self.failed = 0
@@ -67,8 +72,6 @@ class Hints:
 
         In a thread with a running event loop it returns at once: there nobody may wait.
         """
-        if self._process != os.getpid():  # what another process had under way will never be done here
-            self._begin_anew()
         with self._lock:
             now = time.monotonic()
             if self._running or now - self._last < MIN_INTERVAL_SECONDS:
@@ -86,7 +89,6 @@ class Hints:
             thread.join(MAX_WAIT_SECONDS)
 
     def _begin_anew(self) -> None:
-        self._process = os.getpid()
         self._lock = threading.Lock()
         self._running = False
         self._last = float("-inf")
@@ -151,8 +153,20 @@ def hint_after_commit(engine: Engine, to: CeleryApp | str | Callable[[], object]
     # Ahead of SQLite's BEGIN IMMEDIATE, so that a slow call never holds the write lock.
     event.listen(engine, "begin", hints._on_begin, insert=True)
     event.listen(engine, "handle_error", hints._on_error)
+    event.listen(engine, "commit_twophase", lambda connection, *_: hints._on_commit(connection))
+    event.listen(engine, "rollback_twophase", lambda connection, *_: hints._on_rollback(connection))
     event.listen(engine, "checkin", hints._on_checkin)
     return hints
+
+
+def _after_fork() -> None:
+    """Forget in a child what its parent had under way: it will never be done there."""
+    for hints in _all:
+        hints._begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _in_event_loop() -> bool:

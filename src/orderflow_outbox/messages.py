@@ -14,7 +14,7 @@ from typing import Any
 
 from .catalogue import PREDEFINED, Catalogue
 from .documents import Document, read_document
-from .errors import InvalidHeader, InvalidMessage, MissingScope
+from .errors import InvalidHeader, InvalidMessage, MissingScope, shown
 from .operations import CONTROL_CHARACTER, KEY_PLACE, Operation, Scope
 from .reserved import SERVICE_HEADERS, SERVICE_QUERY
 from .states import State
@@ -26,6 +26,9 @@ MAX_HEADERS_CHARACTERS = 8192
 MAX_VERSION = 2**63 - 1
 DESTINATION_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token, RFC 9110 section 5.6.2
+
+HIDDEN = "(hidden)"
+"""Stands for the value of a header, or of what the service sends itself: it may be a credential."""
 
 _in_order = json.JSONEncoder(sort_keys=True).encode
 
@@ -119,6 +122,8 @@ def check(new: NewMessage, catalogue: Catalogue = PREDEFINED) -> CheckedMessage:
     Raises:
         InvalidMessage: one of its kinds, naming the field, the value and the fix.
     """
+    if not isinstance(catalogue, Catalogue):
+        raise InvalidMessage("catalogue", catalogue, "give a Catalogue, as Catalogue.load(file) returns it")
     operation = catalogue.find(new.operation)
     if not isinstance(new.destination, str) or not DESTINATION_NAME.fullmatch(new.destination):
         raise InvalidMessage("destination", new.destination, "use a name of the destinations file")
@@ -230,12 +235,14 @@ def _version(value: object) -> int | None:
 
 def _query(operation: Operation, given: Mapping[str, str]) -> dict[str, str]:
     query = {**(operation.query or {}), **_texts("query", given)}
-    for name in SERVICE_QUERY & query.keys():
+    for name in [each for each in query if each.lower() in SERVICE_QUERY]:
         fix = "the service sends this itself; leave it out (channel and organisation are arguments)"
-        raise InvalidMessage(f"query[{name!r}]", "(hidden)", fix)
+        raise InvalidMessage(f"query[{shown(name)}]", HIDDEN, fix)
     for name in operation.required_query:
         if not query.get(name, "").strip():
-            raise InvalidMessage(f"query[{name!r}]", query.get(name), f"{operation.name} needs it; give it")
+            raise InvalidMessage(
+                f"query[{shown(name)}]", query.get(name), f"{operation.name} needs it; give it"
+            )
     if sum(len(name) + len(value) for name, value in query.items()) > MAX_QUERY_CHARACTERS:
         raise InvalidMessage("query", query, f"keep it within {MAX_QUERY_CHARACTERS} characters")
     return query
@@ -244,18 +251,17 @@ def _query(operation: Operation, given: Mapping[str, str]) -> dict[str, str]:
 def _headers(given: Mapping[str, str]) -> dict[str, str]:
     headers = _texts("headers", given, InvalidHeader)
     for name, value in headers.items():
-        field_name = f"headers[{name!r}]"
+        field_name = f"headers[{shown(name)}]"
         if not HEADER_NAME.fullmatch(name):
             raise InvalidHeader("headers", name, "a header name is letters, digits and hyphens")
         if name.lower() in SERVICE_HEADERS:
-            # The value may be a credential: it is not repeated.
-            raise InvalidHeader(field_name, "(hidden)", "the service sets this header itself; leave it out")
+            raise InvalidHeader(field_name, HIDDEN, "the service sets this header itself; leave it out")
         if not value.isascii() or value.strip() != value:
-            raise InvalidHeader(field_name, value, "use plain ASCII without outer blanks")
+            raise InvalidHeader(field_name, HIDDEN, "use plain ASCII without outer blanks")
     if len({name.lower() for name in headers}) < len(headers):
         raise InvalidHeader("headers", sorted(headers), "give each once; capitals make no difference")
     if sum(len(name) + len(value) for name, value in headers.items()) > MAX_HEADERS_CHARACTERS:
-        raise InvalidHeader("headers", headers, f"keep them within {MAX_HEADERS_CHARACTERS} characters")
+        raise InvalidHeader("headers", HIDDEN, f"keep them within {MAX_HEADERS_CHARACTERS} characters")
     return headers
 
 
@@ -265,8 +271,11 @@ def _texts(
     if not isinstance(given, Mapping):
         raise error(field_name, given, "give a mapping of names to values")
     for name, value in given.items():
+        hidden = error is InvalidHeader or str(name).lower() in SERVICE_QUERY
         if not isinstance(name, str) or not name or not isinstance(value, str):
-            raise error(f"{field_name}[{name!r}]", value, "names and values are text")
+            found = HIDDEN if hidden else value
+            raise error(f"{field_name}[{shown(name)}]", found, "names and values are text")
         if CONTROL_CHARACTER.search(name) or CONTROL_CHARACTER.search(value):
-            raise error(f"{field_name}[{name!r}]", value, "remove the control character")
+            found = HIDDEN if hidden else value
+            raise error(f"{field_name}[{shown(name)}]", found, "remove the control character")
     return dict(given)

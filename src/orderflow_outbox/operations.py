@@ -134,7 +134,7 @@ class Operation:
     def _check_parameter(self, field: str, name: str, value: str = "") -> None:
         if not name or CONTROL_CHARACTER.search(name + value):
             self._refuse(field, name, "give each a name, and no control character in it or its value")
-        if name in SERVICE_QUERY:
+        if name.lower() in SERVICE_QUERY:
             self._refuse(field, name, "the service sends this itself; leave it out")
 
     def _refuse(self, field: str, value: object, fix: str) -> None:

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qsl, urlsplit
 
-from .errors import InvalidBroker
+from .errors import InvalidBroker, shown
 
 TASK = "tasks.deliver"
 QUEUE = "orderflow"
@@ -29,6 +29,8 @@ REDIS_SECONDS = 0.5
 AMQP_SECONDS = 0.3
 """How long RabbitMQ may take for one answer: publishing waits for up to three of them."""
 
+SCHEMES = ("redis", "rediss", "redis+socket", "amqp", "amqps", "pyamqp")
+_KNOWN = ", ".join(f"{each}://" for each in SCHEMES)
 _REDIS_TIMEOUTS = ("socket_connect_timeout", "socket_timeout")
 _AMQP_TIMEOUTS = ("connect_timeout", "read_timeout", "write_timeout")
 
@@ -46,6 +48,16 @@ class CeleryApp(Protocol):
 
     def send_task(self, *args: Any, **options: Any) -> Any:
         """Publish a task by its name."""
+
+
+class _NoRoutes:
+    """Takes the place of the shop's own routes, which may lead anywhere, or raise."""
+
+    def route(self, options: dict[str, Any], *_: Any) -> dict[str, Any]:
+        return options
+
+
+_NO_ROUTES = _NoRoutes()
 
 
 class Publisher:
@@ -103,7 +115,9 @@ class Publisher:
         return True
 
     def _publish(self) -> bool:
-        self._connection.ensure_connection(max_retries=0)
+        # The address may name several brokers: each is tried once.
+        others = max(0, len(self._connection.alt) - 1)
+        self._connection.ensure_connection(max_retries=others, interval_start=0, interval_step=0)
         if self._is_enough():
             return False
         self._app.send_task(
@@ -113,6 +127,8 @@ class Publisher:
             queue=_queue(),
             exchange="",
             routing_key=QUEUE,
+            router=_NO_ROUTES,
+            priority=0,
             retry=False,
             serializer="json",
             expires=EXPIRES_SECONDS,
@@ -129,7 +145,7 @@ class Publisher:
         return self._waiting >= MAX_WAITING
 
 
-def publisher_for(to: CeleryApp | str | Callable[[], object]) -> Callable[[], object]:
+def publisher_for(to: object) -> Callable[[], object]:
     """Return what publishes a hint: for a Celery application, a broker's address, or as it was given.
 
     Raises:
@@ -141,7 +157,8 @@ def publisher_for(to: CeleryApp | str | Callable[[], object]) -> Callable[[], ob
         return Publisher(to)
     if callable(to):
         return to
-    raise InvalidBroker(to, "give the shop's Celery application, a broker's address, or a function")
+    fix = "give the shop's Celery application, a broker's address as text, or a function"
+    raise InvalidBroker(f"a value of type {type(to).__name__}", fix)
 
 
 def publish_options(url: str) -> dict[str, Any]:
@@ -150,7 +167,7 @@ def publish_options(url: str) -> dict[str, Any]:
     Args:
         url: the broker's address; its scheme tells which words its transport knows.
     """
-    if url.startswith("amqp") or url.startswith("pyamqp"):
+    if url.startswith(("amqp", "pyamqp")):
         return {"max_retries": 0, **dict.fromkeys(_AMQP_TIMEOUTS, AMQP_SECONDS)}
     # A prefix of the shop's own would lead to another queue than the worker's.
     return {"max_retries": 0, "global_keyprefix": "", **dict.fromkeys(_REDIS_TIMEOUTS, REDIS_SECONDS)}
@@ -175,10 +192,18 @@ def tls_options(url: str) -> dict[str, Any] | None:
 
 
 def _app_for(url: str) -> CeleryApp:
+    scheme = url.partition("://")[0] if "://" in url else ""
+    if scheme not in SCHEMES:
+        raise InvalidBroker(f"an address of the kind {shown(scheme)}", f"begin it with one of {_KNOWN}")
+    try:
+        urlsplit(url)
+    except ValueError:  # its text may hold a part of the password
+        fix = "write special characters of a password as %XX"
+        raise InvalidBroker(f"this {scheme} address", fix) from None
     try:
         celery: Any = import_module("celery")
     except ImportError:
-        raise InvalidBroker(urlsplit(url).scheme, "an address needs Celery: install celery[redis]") from None
+        raise InvalidBroker(f"a {scheme} address", "that needs Celery: install celery[redis]") from None
     app = celery.Celery(broker=url, set_as_current=False)
     app.conf.broker_use_ssl = tls_options(url)
     app.conf.task_ignore_result = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, select
@@ -14,18 +15,30 @@ OLDEST_SUPPORTED_VERSION = 1
 VERSION_TABLE = schema_version.name
 _UNDEFINED_TABLE = "42P01"  # PostgreSQL's code
 
+DATABASE = "orderflow_outbox.database"
+"""Where a lent connection says what tells which database it leads to."""
+
 _checked: WeakSet[Engine] = WeakSet()
+_checked_databases: set[Hashable] = set()
 
 
 def check_once(connection: Connection) -> None:
     """Look whether this release works with the tables that `connection` leads to, once for each engine.
 
+    One engine may serve many databases, when connections are lent to it: then once for each of these.
+
     Raises:
         UnsupportedSchema: it does not.
     """
-    if connection.engine not in _checked:
-        check_version(version_of(connection))
+    named: Callable[[], Hashable] | None = connection.info.get(DATABASE)
+    database = None if named is None else named()
+    if connection.engine in _checked or database in _checked_databases:
+        return
+    check_version(version_of(connection))
+    if named is None:
         _checked.add(connection.engine)
+    elif database is not None:
+        _checked_databases.add(database)
 
 
 def check_version(found: int | None) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
+from .errors import NotTransactional
+
 BUSY_TIMEOUT_SECONDS = 10
 READS_ONLY = "outbox_reads_only"
+_LOOK_AGAIN_SECONDS = 0.02
+_AS_EVER = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL, from Python 3.12 on
 _PREPARED = "orderflow_outbox.prepared"
 
 
@@ -18,7 +23,15 @@ def prepare(engine: Engine) -> Engine:
     writer. Transactions begin with BEGIN IMMEDIATE, since one that first reads and then writes
     fails at once when another writer came in between; those that only read may say so by the
     execution option `outbox_reads_only` and never wait.
+
+    Call it before the engine's first connection. An engine of another database is returned as it is, so
+    that a shop may call this whatever its address says.
+
+    Raises:
+        NotTransactional: by the first connection, of a driver told to begin transactions in its own way.
     """
+    if engine.dialect.name != "sqlite":
+        return engine
     event.listen(engine, "connect", _settings)
     event.listen(engine, "begin", _begin)
     return engine
@@ -35,14 +48,34 @@ def mark_prepared(connection: Connection) -> None:
 
 
 def _settings(connection: Any, record: Any) -> None:
+    if getattr(connection, "autocommit", _AS_EVER) != _AS_EVER:
+        # Its commit would do nothing, or its BEGIN come before ours.
+        raise NotTransactional(
+            "this SQLite engine sets the driver's autocommit: leave it out of connect_args, transactions "
+            "begin with BEGIN IMMEDIATE here"
+        )
     record.info[_PREPARED] = True
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}")
-    cursor.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(cursor)
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Switch the file to write-ahead logging: for that SQLite does not wait for another who does the same."""
+    ends = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except Exception as error:
+            if "locked" not in str(error) or time.monotonic() > ends:
+                raise
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        else:
+            return
 
 
 def _begin(connection: Connection) -> None:

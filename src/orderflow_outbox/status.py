@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Executable, func, select
-from sqlalchemy.orm import Session
 
 from .clock import database_now
-from .connections import connection_of
-from .errors import InvalidQuestion
+from .connections import AnySession, connection_of
+from .errors import InvalidQuestion, shown
+from .messages import MAX_VERSION
+from .operations import CONTROL_CHARACTER
 from .states import Resolution, State
 from .tables import attempt, audit, dead_letter, gate, message, term
 from .terms import KEY
@@ -50,7 +51,7 @@ class Status:
 
 
 def status_of(
-    session: Session | Connection,
+    session: AnySession,
     message_id: int | None = None,
     *,
     idempotency_key: str | None = None,
@@ -70,15 +71,18 @@ def status_of(
         destination: which OrderFlow the two keys belong to.
 
     Raises:
-        InvalidQuestion: not exactly one of the three was given.
+        InvalidQuestion: not exactly one of the three was given, or one of another type.
         NotASession: `session` is neither.
         UnsupportedDatabase: it leads to neither SQLite nor PostgreSQL.
     """
     asked = {"message_id": message_id, "idempotency_key": idempotency_key, "key": key}
     given = [name for name, value in asked.items() if value is not None]
     if len(given) != 1:
-        raise InvalidQuestion(given, tuple(asked))
+        raise InvalidQuestion(f"{' and '.join(given) or 'nothing'} given", f"give one of {', '.join(asked)}")
+    _check(given[0], asked[given[0]], int if given[0] == "message_id" else str)
     connection = connection_of(session)
+    if not _can_be_stored(message_id, idempotency_key, key, destination):
+        return None
     if key is not None:
         found = _in_front(connection, destination, key)
     elif idempotency_key is not None:
@@ -86,6 +90,17 @@ def status_of(
     else:
         found = message_id
     return None if found is None else _status(connection, _last_replay(connection, found))
+
+
+def _can_be_stored(number: int | None, *texts: str | None) -> bool:
+    """Tell whether a database takes these at all: PostgreSQL ends the transaction over one it does not."""
+    in_range = number is None or -MAX_VERSION <= number <= MAX_VERSION
+    return in_range and not any(CONTROL_CHARACTER.search(text) for text in texts if text is not None)
+
+
+def _check(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise InvalidQuestion(f"{name} is {shown(value)}", f"give a value of type {kind.__name__}")
 
 
 def _of_identity(connection: Connection, destination: str, idempotency_key: str) -> int | None:

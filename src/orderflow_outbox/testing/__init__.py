@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, StaticPool, create_engine, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine, StaticPool, create_engine, select
 
-from orderflow_outbox.connections import connection_of
+from orderflow_outbox.connections import AnySession, connection_of
 from orderflow_outbox.imports import read_imports
 from orderflow_outbox.items import Import
 from orderflow_outbox.sqlite import prepare
@@ -69,7 +68,7 @@ class Enqueued:
         return [] if self.payload is None else read_imports(self.payload)
 
 
-def enqueued(session: Session | Connection, operation: str | None = None) -> list[Enqueued]:
+def enqueued(session: AnySession, operation: str | None = None) -> list[Enqueued]:
     """Return what was enqueued, as the transaction of `session` sees it, in order.
 
     Args:
@@ -84,7 +83,7 @@ def enqueued(session: Session | Connection, operation: str | None = None) -> lis
     return [_enqueued(row) for row in connection_of(session).execute(statement)]
 
 
-def assert_enqueued(session: Session | Connection, operation: str, **expected: Any) -> Enqueued:
+def assert_enqueued(session: AnySession, operation: str, **expected: Any) -> Enqueued:
     """Assert that exactly one message of `operation` has the values expected, and return it.
 
     Args:
