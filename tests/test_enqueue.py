@@ -492,6 +492,7 @@ PAYLOADS = {
 }
 
 
+@on_sqlite
 @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS.keys())
 def test_a_payload_that_orderflow_could_not_take_is_refused(engine: Engine, payload: Any) -> None:
     refused(engine, InvalidPayload, "payload", payload=payload)
@@ -515,6 +516,7 @@ def test_the_size_is_that_of_the_bytes_not_of_the_characters(engine: Engine) -> 
     refused(engine, PayloadTooLarge, "payload", payload=imports(content="ë" * half))
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -546,6 +548,7 @@ def test_a_header_that_cannot_be_sent_or_is_the_services_own_is_refused(
     refused(engine, InvalidHeader, "headers", headers={name: value})
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("kind", "field", "given"),
     [

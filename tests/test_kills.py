@@ -6,6 +6,7 @@ import signal
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from tests.databases import on_sqlite
 from tests.rig import Place, Rig, eventually, rig
 from worker.broker import EmbeddedBroker
 
@@ -97,7 +98,7 @@ def test_messages_are_delivered_with_the_broker_gone_for_the_whole_run(place: Pl
 
 
 def test_a_stopped_worker_leaves_no_lease_and_no_duplicate_behind(place: Place) -> None:
-    with rig(place) as made:
+    with rig(place, lease=20, attempt_deadline="6s") as made:
         made.simulator.set_faults([SLOW])
         made.orders(60)
         with made.worker(children=2) as first:
@@ -111,6 +112,7 @@ def test_a_stopped_worker_leaves_no_lease_and_no_duplicate_behind(place: Place) 
         assert len(made.simulator.ledger.requests) == 60
 
 
+@on_sqlite
 def test_a_worker_stops_although_its_broker_is_frozen(place: Place) -> None:
     with rig(place) as made, EmbeddedBroker(place.folder / "state") as broker, made.worker() as worker:
         eventually(lambda: worker.said(" ready."))
