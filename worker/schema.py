@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
+from orderflow_outbox import schema
 from orderflow_outbox.errors import OutboxError
-from orderflow_outbox.schema import VERSION_TABLE, check_version
+from orderflow_outbox.schema import check_version
 from orderflow_outbox.tables import CURRENT_VERSION
 
 from .database import trouble
@@ -28,6 +26,10 @@ def upgrade(engine: Engine) -> int:
     before = version_of(engine) or 0
     if before > CURRENT_VERSION:
         check_version(before)
+    # Only who upgrades waits for this to be read: every command and child starts by the other functions.
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with engine.begin() as connection:
@@ -39,9 +41,7 @@ def upgrade(engine: Engine) -> int:
 def version_of(engine: Engine) -> int | None:
     """Return the version of the database's outbox tables, None where there are none."""
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-        revision = context.get_current_revision()
-    return None if revision is None else int(revision)
+        return schema.version_of(connection)
 
 
 def check(engine: Engine) -> None:
