@@ -77,7 +77,7 @@ def test_every_message_is_a_row_in_flower_and_term_stops_everything(place: Place
         file = made.folder / "state" / "flower-password"
         password = eventually(lambda: file.exists() and file.read_text().strip())
         login = f"admin:{password}"
-        assert password in (made.folder / "up.log").read_text()
+        eventually(lambda: password in (made.folder / "up.log").read_text())
         eventually(lambda: get(f"{base}/api/workers", login)[0] == 200)
         eventually(lambda: " ready." in (made.folder / "state" / "worker.log").read_text())
 
