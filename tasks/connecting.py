@@ -29,9 +29,6 @@ HEARTBEAT_SECONDS = 10
 RETRY_SECONDS = 4
 """The longest pause between two tries to connect."""
 
-_AMQP_TIMEOUTS = ("connect_timeout", "read_timeout", "write_timeout")
-_REDIS_TIMEOUTS = ("socket_connect_timeout", "socket_timeout")
-
 
 def broker_options(url: str) -> dict[str, Any]:
     """Return the transport options of a connection that stays.
@@ -39,10 +36,10 @@ def broker_options(url: str) -> dict[str, Any]:
     Args:
         url: the broker's address; its scheme tells which words its transport knows.
     """
-    if _is_amqp(url):
-        return dict.fromkeys(_AMQP_TIMEOUTS, ANSWER_SECONDS)
+    if publishing.is_amqp(url):
+        return dict.fromkeys(publishing.AMQP_TIMEOUTS, ANSWER_SECONDS)
     return {
-        **dict.fromkeys(_REDIS_TIMEOUTS, ANSWER_SECONDS),
+        **dict.fromkeys(publishing.REDIS_TIMEOUTS, ANSWER_SECONDS),
         "socket_keepalive": True,
         "socket_keepalive_options": _keepalive(),
         "health_check_interval": CHECK_SECONDS,
@@ -96,10 +93,6 @@ def broker_switch(log: logging.Logger, connection: Any) -> LoggedSwitch:
     return LoggedSwitch(
         log, f"{broker} can be used again", f"{broker} cannot be used; messages are delivered without it"
     )
-
-
-def _is_amqp(url: str) -> bool:
-    return url.startswith("amqp")
 
 
 def _keepalive() -> dict[int, int]:

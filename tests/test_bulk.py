@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, func, select
+from sqlalchemy import Engine, func, select
 
 from orderflow_outbox import (
     IdempotencyConflict,
@@ -24,6 +22,7 @@ from orderflow_outbox.storing import on_postgresql as storing
 from orderflow_outbox.tables import body, message, term
 from tests.databases import on_postgresql
 from tests.documents import order
+from tests.statements import statements
 
 MANY = 10_000
 SECONDS = 10.0
@@ -33,19 +32,6 @@ STATEMENTS = 25
 
 def new(number: int = 0, **arguments: Any) -> NewMessage:
     return NewMessage("order-import", order(f"SO-{number}"), **{"channel": "web", **arguments})
-
-
-@contextmanager
-def statements(engine: Engine) -> Iterator[list[str]]:
-    """Note the statements that the block runs."""
-    seen: list[str] = []
-
-    def note(_c: Any, _k: Any, statement: str, *_: Any) -> None:
-        seen.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(engine, "before_cursor_execute", note)
 
 
 def count(engine: Engine, table: Any = message) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from pydantic import SecretStr
-from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, event, text
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, text
 from sqlalchemy.orm import Session
 
 from orderflow_outbox import UnsupportedDatabase, UnsupportedSchema, ddl, enqueue, metadata
 from orderflow_outbox.schema import VERSION_TABLE
 from orderflow_outbox.tables import CURRENT_VERSION, schema_version
 from tests.documents import order
+from tests.statements import statements
 from worker import schema
 from worker.database import connect
 
@@ -218,19 +218,6 @@ def test_a_shops_own_migration_makes_the_tables_and_has_nothing_left_to_generate
 
 
 # A database that the library does not work on
-
-
-@contextmanager
-def statements(engine: Engine) -> Iterator[list[str]]:
-    """Note the statements that the block runs."""
-    seen: list[str] = []
-
-    def note(_c: Any, _k: Any, statement: str, *_: Any) -> None:
-        seen.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(engine, "before_cursor_execute", note)
 
 
 def put(connection: Connection | Session) -> int:

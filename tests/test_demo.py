@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from config import load
 from tests.rig import PROJECT
+from worker.demo.stage import write_configuration
+from worker.demo.story import SETTLE_SECONDS
 
 
 @pytest.fixture
@@ -45,3 +48,9 @@ def test_the_demo_delivers_buries_alerts_and_replays(folder: Path) -> None:
     assert result["requests"] > result["enqueued"]
     assert result["seconds"] > 0
     assert not list(folder.iterdir()), "the demo leaves nothing behind"
+
+
+def test_a_letter_that_comes_after_its_alert_went_out_is_told_while_the_demo_waits(folder: Path) -> None:
+    file = write_configuration(folder, "http://127.0.0.1:1", "http://127.0.0.1:2")
+    reminder = load(file, need_secrets=False).settings.alerts.reminder
+    assert reminder.total_seconds() < SETTLE_SECONDS / 10

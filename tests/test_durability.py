@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from pydantic import SecretStr
+from sqlalchemy.exc import OperationalError
 
 from tests.postgres import FAST, USER, Postgres
 from tests.shell import Shell
 from worker.commands import output
-from worker.database import connect
+from worker.database import connect, trouble
 from worker.durability import CONNECT_SECONDS
 
 DURABLE = dict.fromkeys(FAST, "on")
@@ -166,3 +169,15 @@ def test_a_server_that_turns_the_login_down_is_told_from_one_that_is_away(
             assert refused.err.endswith("look at database_url and database_password\n")
     monkeypatch.setenv("OUTBOX_DATABASE_URL", f"postgresql://shop:{SECRET}@127.0.0.1:1/shop")
     assert shell.any("health").err.startswith("the database does not answer: ")
+
+
+def test_what_a_database_that_answers_refuses_is_not_told_as_silence() -> None:
+    connection = sqlite3.connect(":memory:")
+    with pytest.raises(sqlite3.OperationalError) as refused:
+        connection.execute("SELECT * FROM nowhere")
+    connection.close()
+    assert trouble(OperationalError("", None, refused.value)) == (
+        "the database refused: OperationalError: no such table: nowhere"
+    )
+    locked = psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
+    assert trouble(OperationalError("", None, locked)).startswith("the database refused: LockNotAvailable: ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 import sys
 import threading
 import time
@@ -13,13 +14,14 @@ from pathlib import Path
 
 import pytest
 import redis
+import trustme
 from celery import Celery
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from orderflow_outbox import Hints, InvalidBroker, enqueue, hint_after_commit
 from orderflow_outbox.publishing import MAX_WAITING, QUEUE, TASK, Publisher
-from tests.brokers import RedisServer
+from tests.brokers import Proxy, RedisServer, free_port
 from tests.databases import on_sqlite
 from tests.documents import order
 from tests.rig import eventually
@@ -57,6 +59,11 @@ def commit_an_order(engine: Engine, number: int) -> float:
     return time.monotonic() - begun
 
 
+def lost(*_: object, **__: object) -> None:
+    """A route of a shop's that fails."""
+    raise LookupError("no way")
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -65,6 +72,11 @@ def commit_an_order(engine: Engine, number: int) -> float:
         {"task_create_missing_queues": False},
         {"broker_transport_options": {"global_keyprefix": "shop-"}},
         {"task_serializer": "pickle", "task_default_queue": "shop"},
+        {
+            "task_routes": {"*": {"priority": 5}},
+            "broker_transport_options": {"priority_steps": list(range(10))},
+        },
+        {"task_routes": [lost]},
     ],
     ids=lambda options: next(iter(options), "as it comes"),
 )
@@ -108,6 +120,30 @@ def test_no_commit_waits_a_second_for_a_broker_that_is_gone(server: RedisServer,
     assert max(commit_an_order(engine, number) for number in range(5)) < A_COMMIT_AT_MOST
     assert hints.sent == 0
     assert hints.failed + hints.suppressed == 5
+
+
+def test_each_of_several_addresses_is_tried(server: RedisServer) -> None:
+    dead = f"redis://127.0.0.1:{free_port()}/0"
+    app = Celery(broker=f"{dead};{url_of(server)}", set_as_current=False)
+    assert Publisher(app)()
+    assert waiting(server) == [TASK]
+
+
+def test_an_address_of_tls_is_verified_by_whom_it_names_and_by_nobody_else(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    with Proxy.running(server.port, tls=context) as proxy:
+        address = f"rediss://localhost:{proxy.port}/0"
+        trusting, trusting_nobody = Hints(f"{address}?ssl_ca_certs={tmp_path}/ca.pem"), Hints(address)
+        trusting_nobody.hint()
+        trusting.hint()
+        eventually(lambda: trusting.sent + trusting.failed == trusting_nobody.failed == 1, 5)
+    assert (trusting.sent, trusting_nobody.sent) == (1, 0)
+    assert waiting(server) == [TASK]
 
 
 def test_a_connection_that_died_with_the_broker_costs_no_hint(server: RedisServer) -> None:

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, pool, text
 
 from orderflow_outbox import Resolution
+from orderflow_outbox.states import HELD
 from orderflow_outbox.tables import dead_letter, incident
 from tests import pgbouncer
 from tests.databases import Databases, on_postgresql
@@ -262,7 +263,7 @@ def test_two_that_write_the_same_gate_at_once_both_succeed(engine: Engine, store
             eventually(lambda: waits_for_a_lock(engine))
         waiting.result(10)
     with store.reading() as transaction:
-        assert gates.state_of(transaction, "main") == gates.HELD
+        assert gates.state_of(transaction, "main") == HELD
         assert gates.refusals_in_a_row(transaction, "main") == 2
 
 

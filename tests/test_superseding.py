@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event, select
+from sqlalchemy import Connection, Engine, select
 
 from orderflow_outbox import (
     PREDEFINED,
@@ -25,6 +23,7 @@ from orderflow_outbox import (
 )
 from orderflow_outbox.tables import message
 from tests.databases import on_postgresql
+from tests.statements import statements
 from tests.steps import DELIVERED, LATER, SECOND, Clock, claim_all, finish, outcome, put, recorder, row
 from worker.store.transactions import Store
 
@@ -59,19 +58,6 @@ def new(operation: str = "stock-count", **arguments: Any) -> NewMessage:
 def states(engine: Engine) -> list[str]:
     with engine.connect() as connection:
         return list(connection.scalars(select(message.c.state).order_by(message.c.id)))
-
-
-@contextmanager
-def statements(engine: Engine) -> Iterator[list[str]]:
-    """Note the statements that the block runs."""
-    seen: list[str] = []
-
-    def note(_c: Any, _k: Any, statement: str, *_: Any) -> None:
-        seen.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(engine, "before_cursor_execute", note)
 
 
 def test_a_new_message_ends_the_waiting_ones_it_makes_obsolete(engine: Engine, store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def connect(url: SecretStr, must_exist: bool = False) -> Engine:
 def trouble(error: DBAPIError) -> str:
     """Return in one line why the database could not be used, and where to look."""
     told = " ".join(str(error.orig).split())
-    if not isinstance(error, OperationalError):
+    answered = isinstance(error.orig, sqlite3.Error) or getattr(error.orig, "sqlstate", None) is not None
+    if answered or not isinstance(error, OperationalError):
         return f"the database refused: {type(error.orig).__name__}: {told}"
     if _REFUSED in told:
         return f"the database refuses the connection: {told}: look at database_url and database_password"

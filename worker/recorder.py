@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from config import Configuration
 from orderflow_outbox import State
+from orderflow_outbox.states import HELD
 
 from .deliveries import Outcome, Settlement
 from .ports import Announce, Step
@@ -134,7 +135,7 @@ class Recorder:
                 self._hold(transaction, destination, why)
 
     def _hold(self, transaction: Transaction, destination: str, why: Why) -> None:
-        if gates.state_of(transaction, destination) != gates.HELD:
+        if gates.state_of(transaction, destination) != HELD:
             gates.hold(transaction, destination, why, HELD_BY, self._alert_times)
             log.error("destination %s is held: %s", destination, why.text)
 

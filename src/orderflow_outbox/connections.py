@@ -8,13 +8,12 @@ from sqlalchemy import Connection
 from sqlalchemy.orm import Session, scoped_session
 
 from . import schema
+from .dialects import INSERTS
 from .errors import NotASession, NotTransactional, UnsupportedDatabase
 from .sqlite import is_prepared
 
 AnySession: TypeAlias = Session | scoped_session[Session] | Connection
 """What a message can be stored by."""
-
-_DATABASES = ("sqlite", "postgresql")
 
 
 def fit_connection(session: object) -> Connection:
@@ -52,6 +51,6 @@ def connection_of(session: object) -> Connection:
     if not isinstance(session, Session | Connection):
         raise NotASession(session)
     connection = session.connection() if isinstance(session, Session) else session
-    if connection.dialect.name not in _DATABASES:
+    if connection.dialect.name not in INSERTS:
         raise UnsupportedDatabase(connection.dialect.name)
     return connection

@@ -6,10 +6,11 @@ from typing import Any
 
 from sqlalchemy import create_mock_engine
 
+from .dialects import INSERTS
 from .errors import UnsupportedDatabase
 from .tables import metadata
 
-DATABASES = ("sqlite", "postgresql")
+DATABASES = tuple(INSERTS)
 
 
 def ddl(database: str) -> list[str]:

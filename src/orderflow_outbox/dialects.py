@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+"""By the name of each database that is supported."""
 
 
 def insert_on(connection: Connection, table: Table) -> Any:

@@ -70,7 +70,8 @@ def enqueue(
         version: number of the entity's state, where the shop keeps one; the higher is the later.
         query: query parameters.
         headers: further request headers, plain ASCII.
-        deliver_after: not before this moment (aware datetime); the largest age counts all the same.
+        deliver_after: not before this moment (aware datetime), or now if that is past; the largest age
+            counts all the same.
         expires_at: no longer wanted from this moment on (aware datetime).
         catalogue: the operations known, as read by `Catalogue.load`; by default the predefined ones.
 

@@ -31,8 +31,8 @@ AMQP_SECONDS = 0.3
 
 SCHEMES = ("redis", "rediss", "redis+socket", "amqp", "amqps", "pyamqp")
 _KNOWN = ", ".join(f"{each}://" for each in SCHEMES)
-_REDIS_TIMEOUTS = ("socket_connect_timeout", "socket_timeout")
-_AMQP_TIMEOUTS = ("connect_timeout", "read_timeout", "write_timeout")
+REDIS_TIMEOUTS = ("socket_connect_timeout", "socket_timeout")
+AMQP_TIMEOUTS = ("connect_timeout", "read_timeout", "write_timeout")
 
 
 @runtime_checkable
@@ -79,7 +79,7 @@ class Publisher:
         """Publish one hint; return False where enough of them wait already.
 
         Raises:
-            Exception: whatever keeps the broker from taking it, within a second.
+            Exception: whatever keeps the broker from taking it, within a second for each address it has.
         """
         fresh = self._connect()
         try:
@@ -109,8 +109,8 @@ class Publisher:
             self._used_at = now
             return False
         self.close()
-        url = str(self._app.conf.broker_write_url or "")
-        self._connection = self._app.connection_for_write(heartbeat=0, transport_options=publish_options(url))
+        options = publish_options(_first(self._app.conf.broker_write_url))
+        self._connection = self._app.connection_for_write(heartbeat=0, transport_options=options)
         self._process, self._used_at = os.getpid(), now
         return True
 
@@ -167,10 +167,15 @@ def publish_options(url: str) -> dict[str, Any]:
     Args:
         url: the broker's address; its scheme tells which words its transport knows.
     """
-    if url.startswith(("amqp", "pyamqp")):
-        return {"max_retries": 0, **dict.fromkeys(_AMQP_TIMEOUTS, AMQP_SECONDS)}
+    if is_amqp(url):
+        return {"max_retries": 0, **dict.fromkeys(AMQP_TIMEOUTS, AMQP_SECONDS)}
     # A prefix of the shop's own would lead to another queue than the worker's.
-    return {"max_retries": 0, "global_keyprefix": "", **dict.fromkeys(_REDIS_TIMEOUTS, REDIS_SECONDS)}
+    return {"max_retries": 0, "global_keyprefix": "", **dict.fromkeys(REDIS_TIMEOUTS, REDIS_SECONDS)}
+
+
+def is_amqp(url: str) -> bool:
+    """Tell whether an address leads to RabbitMQ, whose transport has other words for its options."""
+    return url.startswith(("amqp", "pyamqp"))
 
 
 def tls_options(url: str) -> dict[str, Any] | None:
@@ -180,7 +185,7 @@ def tls_options(url: str) -> dict[str, Any] | None:
     RabbitMQ without its host name.
 
     Args:
-        url: the broker's address; its own `ssl_…` parameters are kept.
+        url: the broker's address; the `ssl_…` parameters of a Redis are kept.
     """
     parts = urlsplit(url)
     given = {name: value for name, value in parse_qsl(parts.query) if name.startswith("ssl_")}
@@ -209,6 +214,11 @@ def _app_for(url: str) -> CeleryApp:
     app.conf.task_ignore_result = True
     made: CeleryApp = app
     return made
+
+
+def _first(urls: Any) -> str:
+    """Return a broker's address, or the first of several: those of one kind stand together."""
+    return str((urls[0] if isinstance(urls, list | tuple) else urls) or "")
 
 
 def _queue() -> Any:

@@ -20,7 +20,11 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
-FINAL_STATES = frozenset({State.DELIVERED, State.DEAD, State.SUPERSEDED, State.CANCELLED})
+HELD = "held"
+"""The state of a gate that nothing is sent through."""
+
+RELEASED = "released"
+"""The verdict of an attempt that a stop cut short."""
 
 
 class Resolution(StrEnum):

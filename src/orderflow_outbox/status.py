@@ -13,13 +13,11 @@ from .connections import AnySession, connection_of
 from .errors import InvalidQuestion, shown
 from .messages import MAX_VERSION
 from .operations import CONTROL_CHARACTER
-from .states import Resolution, State
+from .states import HELD, RELEASED, Resolution, State
 from .tables import attempt, audit, dead_letter, gate, message, term
 from .terms import KEY
 
 _elder = message.alias("elder")
-_RELEASED = "released"
-"""The verdict of an attempt that a stop cut short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +146,7 @@ def _status(connection: Connection, message_id: int) -> Status | None:
     if row is None:
         return None
     waits_for_its_time = row.state == State.PENDING and row.due_at is not None
-    held = _text(connection, gate.c.text, gate.c.destination == row.destination, gate.c.state == "held")
+    held = _text(connection, gate.c.text, gate.c.destination == row.destination, gate.c.state == HELD)
     return Status(
         message_id=row.id,
         destination=row.destination,
@@ -186,7 +184,7 @@ def _why_it_waits(connection: Connection, row: Any, held: str | None) -> str:
         return f"nothing is sent to {row.destination} at present: {held}"
     if row.due_at is None:
         return f"it waits for message {_elder_of(connection, row)}, an earlier one of its key"
-    failed = (attempt.c.message_id == row.id, attempt.c.n == row.attempts, attempt.c.verdict != _RELEASED)
+    failed = (attempt.c.message_id == row.id, attempt.c.n == row.attempts, attempt.c.verdict != RELEASED)
     last = _text(connection, attempt.c.error, *failed)
     if last is not None:
         return f"attempt {row.attempts} failed and it is tried again: {last}"

@@ -43,8 +43,8 @@ def terms_of(
     """Return names and values, each pair once, in the order they appear.
 
     Args:
-        key: the message's key, if it has one.
         operation: what kind of message it is.
+        key: the message's key, if it has one.
         query: the query parameters it is sent with.
         imports: those of its document.
     """

@@ -58,6 +58,7 @@ drain = "5s"
 
 [alerts]
 grouping = "1s"
+reminder = "2s"
 hooks = [{{ webhook = "{webhook}" }}]
 
 [flower]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from orderflow_outbox.states import RELEASED
 from orderflow_outbox.tables import attempt
 from worker.deliveries import Outcome, Settlement
 from worker.verdicts import Delivered, Hold, Refused, RetryLater
@@ -16,7 +17,6 @@ MAX_STORED_REPLY_BYTES = 64 * 1024
 MAX_STORED_HEADERS = 100
 
 _WORDS = {Delivered: "delivered", RetryLater: "retry", Refused: "refused", Hold: "hold"}
-RELEASED = "released"
 RESCUED = "rescued"
 
 

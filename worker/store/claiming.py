@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import and_, bindparam, exists, literal_column, select, update
 
 from orderflow_outbox import State
+from orderflow_outbox.states import HELD
 from orderflow_outbox.tables import body, gate, message
 from worker.deliveries import Claim
 
@@ -131,7 +132,7 @@ def open_destinations(transaction: Transaction, destinations: Collection[str]) -
     """Return those of `destinations` that nobody holds."""
     held = set(
         transaction.connection.execute(
-            select(gate.c.destination).where(gate.c.state == "held", gate.c.destination.in_(destinations))
+            select(gate.c.destination).where(gate.c.state == HELD, gate.c.destination.in_(destinations))
         ).scalars()
     )
     return [name for name in destinations if name not in held]

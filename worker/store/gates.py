@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import select, update
 
 from orderflow_outbox.dialects import insert_on
+from orderflow_outbox.states import HELD
 from orderflow_outbox.tables import gate, incident
 from worker.verdicts import Why
 
@@ -14,7 +15,6 @@ from .burying import DESTINATION_HELD, AlertTimes, note_incident
 from .transactions import Transaction
 
 OPEN = "open"
-HELD = "held"
 NO_OPERATION = ""
 """The operation of an incident that is about a whole destination."""
 

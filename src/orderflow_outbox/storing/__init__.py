@@ -11,9 +11,9 @@ from orderflow_outbox.messages import CheckedMessage
 from . import on_postgresql, on_sqlite
 from .rows import Stored
 
-__all__ = ["DATABASES", "Stored", "store"]
+__all__ = ["Stored", "store"]
 
-DATABASES: dict[str, Callable[[Connection, Sequence[CheckedMessage]], list[Stored | None]]] = {
+_STORES: dict[str, Callable[[Connection, Sequence[CheckedMessage]], list[Stored | None]]] = {
     "sqlite": on_sqlite.store,
     "postgresql": on_postgresql.store,
 }
@@ -25,4 +25,4 @@ def store(connection: Connection, messages: Sequence[CheckedMessage]) -> list[St
 
     None stands for a message whose idempotency key is taken, be it by an earlier one of this call.
     """
-    return DATABASES[connection.dialect.name](connection, messages)
+    return _STORES[connection.dialect.name](connection, messages)
