@@ -281,8 +281,13 @@ def test_a_moment_that_is_past_is_now_and_overtakes_nobody(engine: Engine, year:
 def test_a_moment_of_another_time_zone_is_the_same_moment(engine: Engine) -> None:
     with engine.begin() as connection:
         elsewhere = SOON.astimezone(timezone(timedelta(hours=5)))
-        stored = enqueue(connection, "order-import", order("SO-1"), channel="web", deliver_after=elsewhere)
-    assert stored.due_at == SOON
+        moments = {"deliver_after": elsewhere, "expires_at": elsewhere + timedelta(hours=1)}
+        stored = enqueue(connection, "order-import", order("SO-1"), channel="web", **moments)
+        found = select(message.c.id).where(
+            message.c.due_at == SOON, message.c.expires_at == SOON + timedelta(hours=1)
+        )
+        assert connection.scalar(found) == stored.id
+    assert (stored.due_at, stored.expires_at) == (SOON, SOON + timedelta(hours=1))
 
 
 @pytest.mark.parametrize(
@@ -341,6 +346,24 @@ def test_the_same_key_and_content_is_the_same_message(engine: Engine) -> None:
     with engine.begin() as connection:
         again = enqueue(connection, "order-import", order("SO-1"), channel="web", idempotency_key="k")
     assert (first.created, again.created, again.id) == (True, False, first.id)
+    assert counts(engine) == (1, 1)
+
+
+def test_query_and_headers_are_the_same_content_in_any_order(engine: Engine) -> None:
+    given = {"a": "1", "b": "2"}
+    backwards = dict(reversed(given.items()))
+    with engine.begin() as connection:
+        for each in (given, backwards):
+            stored = enqueue(
+                connection,
+                "order-import",
+                order("SO-1"),
+                channel="web",
+                idempotency_key="k",
+                query=each,
+                headers=each,
+            )
+    assert not stored.created
     assert counts(engine) == (1, 1)
 
 

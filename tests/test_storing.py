@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection, Engine, func, select
 
 from orderflow_outbox import enqueue
-from orderflow_outbox.tables import body, message, metadata, term
+from orderflow_outbox.tables import body, message, metadata, unindexed
 from tests.documents import order
 
 
@@ -42,7 +42,7 @@ def test_a_message_is_stored_in_the_schema_that_stands_for_the_usual_one(
         (second, second),
     ]
     assert elsewhere.scalar(select(func.count()).select_from(body)) == 2
-    assert set(elsewhere.scalars(select(term.c.message_id))) == {first, second}
+    assert set(elsewhere.scalars(select(unindexed.c.message_id))) == {first, second}
     with engine.connect().execution_options(outbox_reads_only=True) as usual:
         assert usual.scalar(select(func.count()).select_from(message)) == 0
 

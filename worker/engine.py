@@ -23,24 +23,19 @@ from typing import TypeVar
 
 from config import Configuration
 
-from .alerts import send_due_alerts
 from .attempting import Attempter
+from .chores import Chores, happened
 from .deliveries import Claim, Outcome
 from .looking import Look, Looker
 from .ports import Announce, Step, Wake
 from .recorder import Recorder
 from .store.burying import AlertTimes
 from .store.transactions import Store
-from .sweep import sweep
 from .switch import LoggedSwitch
 from .transport import Transport
 
 LOOK_AGAIN_SECONDS = 0.02
 """A hint may stand for commits of the next 10 ms: a woken engine looks once more after this."""
-ALERT_SECONDS = 1.0
-SWEEP_SHARE = 0.05
-"""The share of time that sweeps may take."""
-LONGEST_SWEEP_PAUSE_SECONDS = 60.0
 WAKE_SIBLINGS_SECONDS = 1.0
 LAST_RECORD_SECONDS = 5.0
 SILENCE_SECONDS = 10.0
@@ -80,9 +75,9 @@ class Engine:
         self._transport = transport
         self._wake_siblings = wake
         self._announce = announce
-        self._alert_times = AlertTimes(settings.alerts.grouping, settings.alerts.reminder)
+        alert_times = AlertTimes(settings.alerts.grouping, settings.alerts.reminder)
         self._attempter = Attempter(configuration, transport, settings.engine.lease)
-        self._recorder = Recorder(store, configuration, self._alert_times, announce)
+        self._recorder = Recorder(store, configuration, alert_times, announce)
         self._looker = Looker(store, settings.engine.lease)
         self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-store")
         self._slots = {name: asyncio.Semaphore(each.window) for name, each in self._destinations.items()}
@@ -92,11 +87,19 @@ class Engine:
         self._results_ready = asyncio.Event()
         self._stir = asyncio.Event()
         self._woken = False
-        self._sweep_now = asyncio.Event()
         self._stopping = False
         self._look_until = 0.0
         self._siblings_woken_at = 0.0
         self._database = LoggedSwitch(log, "the database answers", "the database does not answer")
+        self._chores = Chores(
+            store,
+            configuration,
+            alert_times,
+            self._database,
+            self._in_store_thread,
+            self._is_busy,
+            self.wake,
+        )
 
     # What the outside may ask for; call these from the engine's own loop.
 
@@ -108,7 +111,7 @@ class Engine:
 
     def sweep_soon(self) -> None:
         """Sweep now, without waiting for the next round."""
-        self._sweep_now.set()
+        self._chores.sweep_soon()
 
     def stop(self) -> None:
         """Claim nothing more; `run` returns once all is finished or given back."""
@@ -122,17 +125,13 @@ class Engine:
         log.info("the engine looks for messages to %s", ", ".join(sorted(self._destinations)))
         async with self._transport:
             recording = asyncio.create_task(self._keep_recording())
-            chores = [
-                asyncio.create_task(self._keep_sweeping()),
-                asyncio.create_task(self._keep_alerting()),
-            ]
+            self._chores.start()
             while not self._stopping:
                 look = await self._claim()
                 for claim in look.claims:
                     self._start(claim, look.lease_ends)
                 await self._rest(look)
-            for chore in chores:
-                chore.cancel()
+            self._chores.stop()
             await self._drain()
             await self._until_recorded()
             recording.cancel()
@@ -217,7 +216,7 @@ class Engine:
         await asyncio.sleep(0)  # lets the tasks just cancelled hand in their outcome
         while self._results or self._tasks(self._waiting):
             self._stir.clear()
-            if not await _happened(self._stir, ends - time.monotonic()):
+            if not await happened(self._stir, ends - time.monotonic()):
                 log.error("%d results could not be written before the stop", len(self._results))
                 return
 
@@ -229,7 +228,7 @@ class Engine:
         ends = time.monotonic() + (min(look.wait, look_again) if look_again > 0 else look.wait)
         while not (self._stopping or self._woken or look.full & self._room().keys()):
             self._stir.clear()
-            if not await _happened(self._stir, ends - time.monotonic()):
+            if not await happened(self._stir, ends - time.monotonic()):
                 break
         self._woken = False
 
@@ -244,37 +243,14 @@ class Engine:
                 room[name] = free
         return room
 
+    def _is_busy(self) -> bool:
+        return bool(self._results or self._tasks(self._waiting) or self._tasks(self._sending))
+
     def _rouse_siblings(self) -> None:
         now = time.monotonic()
         if now - self._siblings_woken_at >= WAKE_SIBLINGS_SECONDS:
             self._siblings_woken_at = now
             self._wake_siblings()
-
-    # Chores, on time whatever the backlog.
-
-    async def _keep_sweeping(self) -> None:
-        swept = partial(sweep, self._store, self._configuration, self._alert_times)
-        while True:
-            begun = time.monotonic()
-            try:
-                result = await self._in_store_thread(swept)
-            except Exception as error:
-                self._database.off(error)
-            else:
-                if result.rescued or result.unparked:
-                    self.wake()
-            # With very many waiting, or under an old snapshot, a sweep takes long: then it comes less often.
-            pause = min((time.monotonic() - begun) / SWEEP_SHARE, LONGEST_SWEEP_PAUSE_SECONDS)
-            await _happened(self._sweep_now, max(self._settings.engine.sweep.total_seconds(), pause))
-            self._sweep_now.clear()
-
-    async def _keep_alerting(self) -> None:
-        while True:
-            await asyncio.sleep(ALERT_SECONDS)
-            try:
-                await asyncio.to_thread(send_due_alerts, self._store, self._settings.alerts)
-            except Exception as error:
-                self._database.off(error)
 
     async def _in_store_thread(self, work: Callable[[], T]) -> T:
         done = asyncio.get_running_loop().run_in_executor(self._store_thread, work)
@@ -286,13 +262,3 @@ class Engine:
     @staticmethod
     def _tasks(by_destination: dict[str, set[asyncio.Task[None]]]) -> list[asyncio.Task[None]]:
         return [task for tasks in by_destination.values() for task in tasks]
-
-
-async def _happened(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for `event`, for `seconds` at most; return whether it happened."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

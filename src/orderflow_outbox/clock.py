@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import FunctionElement
@@ -25,3 +26,9 @@ def _sqlite(_element: database_now, _compiler: Any, **_: Any) -> str:
 @compiles(database_now, "postgresql")
 def _postgresql(_element: database_now, _compiler: Any, **_: Any) -> str:
     return "clock_timestamp()"
+
+
+def sqlite_now() -> datetime:
+    """Return the moment by SQLite's clock, which is that of its process, in milliseconds as it has them."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)

@@ -48,9 +48,12 @@ def connection_of(session: object) -> Connection:
     """
     if isinstance(session, scoped_session):
         session = session()
-    if not isinstance(session, Session | Connection):
+    if isinstance(session, Session):
+        connection = session.connection()
+    elif isinstance(session, Connection):
+        connection = session
+    else:
         raise NotASession(session)
-    connection = session.connection() if isinstance(session, Session) else session
     if connection.dialect.name not in INSERTS:
         raise UnsupportedDatabase(connection.dialect.name)
     return connection

@@ -7,9 +7,8 @@ elements and attributes in camelCase with a lower-case first letter, no hyphen a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 from xml.parsers import expat
 
 from .errors import InvalidPayload, PayloadTooLarge, shown
@@ -18,22 +17,21 @@ from .operations import Naming, Operation
 MAX_PAYLOAD_BYTES = 5 * 1024 * 1024
 MAX_DEPTH = 100
 INTERFACE_NAME = re.compile(r"[a-z][A-Za-z0-9]*")
+_INTERFACE_NAMES = re.compile(r"[a-z][A-Za-z0-9]*+(?: [a-z][A-Za-z0-9]*+)*+")
 
 
-@dataclass(frozen=True, slots=True)
-class ImportFound:
+class ImportFound(NamedTuple):
     """One `<import>` of a document: its attributes and the text of its `key=value` lines."""
 
     attributes: Mapping[str, str]
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """A payload that may be sent: its bytes, the attributes of its root, and its imports."""
 
     payload: bytes | None
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = {}
     imports: tuple[ImportFound, ...] = ()
 
 
@@ -75,8 +73,23 @@ def _encoded(payload: bytes | str) -> bytes:
 class _Inspection:
     """One pass of expat over a document, stopping at the first thing that is wrong."""
 
+    __slots__ = (
+        "attributes",
+        "camel_case",
+        "depth",
+        "document",
+        "holds_imports",
+        "imports",
+        "operation",
+        "parser",
+        "root",
+        "text",
+    )
+
     def __init__(self, operation: Operation, document: bytes) -> None:
         self.operation = operation
+        self.camel_case = operation.naming is Naming.CAMEL_CASE
+        self.holds_imports = operation.holds_imports
         self.document = document
         self.depth = 0
         self.root: Mapping[str, str] = {}
@@ -102,7 +115,7 @@ class _Inspection:
                 self._excerpt(error),
                 f"make it well-formed XML ({expat.ErrorString(error.code)}, line {error.lineno})",
             ) from None
-        if self.operation.holds_imports and not self.imports:
+        if self.holds_imports and not self.imports:
             raise InvalidPayload("payload", f"<{self.operation.body_root}/>", "add at least one <import>")
         return Document(self.document, self.root, tuple(self.imports))
 
@@ -121,25 +134,24 @@ class _Inspection:
         raise InvalidPayload("payload", f"<!DOCTYPE {name}", "leave the DOCTYPE out; the interface has none")
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
-        if self.operation.naming is Naming.CAMEL_CASE:
-            self._check_names((name, *attributes))
+        if self.camel_case:
+            self._check_names(name, *attributes)
         if self.depth == 0:
             self._begin_document(name, attributes)
-        if self.depth == 1 and self.operation.holds_imports:
+        elif self.depth == 1 and self.holds_imports:
             self._begin_import(name, attributes)
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise InvalidPayload("payload", f"<{name}>", f"nest at most {MAX_DEPTH} elements deep")
 
-    def _check_names(self, names: Iterable[str]) -> None:
-        for name in names:
-            if not INTERFACE_NAME.fullmatch(name):
-                raise InvalidPayload(
-                    "payload",
-                    name,
-                    f"line {self.parser.CurrentLineNumber}: names are camelCase, first letter lower case, "
-                    "no hyphen, no underscore",
-                )
+    def _check_names(self, *names: str) -> None:
+        if not _INTERFACE_NAMES.fullmatch(" ".join(names)):
+            raise InvalidPayload(
+                "payload",
+                next(name for name in names if not INTERFACE_NAME.fullmatch(name)),
+                f"line {self.parser.CurrentLineNumber}: names are camelCase, first letter lower case, "
+                "no hyphen, no underscore",
+            )
 
     def _begin_document(self, name: str, attributes: dict[str, str]) -> None:
         if name != self.operation.body_root:
@@ -162,6 +174,6 @@ class _Inspection:
 
     def _end(self, _name: str) -> None:
         self.depth -= 1
-        if self.depth == 1 and self.operation.holds_imports:
+        if self.depth == 1 and self.holds_imports:
             self.parser.CharacterDataHandler = None
             self.imports.append(ImportFound(self.attributes, "".join(self.text)))

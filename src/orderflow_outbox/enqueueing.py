@@ -148,13 +148,15 @@ def _checked_at(place: int, new: NewMessage, catalogue: Catalogue) -> CheckedMes
 
 def _stored(connection: Connection, messages: Sequence[CheckedMessage]) -> list[Message | None]:
     """Store what is new; None stands for a message whose idempotency key is taken."""
-    stored = store(connection, messages)
-    if any(stored):
+    rows = store(connection, messages)
+    new = [(checked, row.id) for checked, row in zip(messages, rows, strict=True) if row is not None]
+    if new:
         mark_enqueued(connection)
-    new = [(checked, row) for checked, row in zip(messages, stored, strict=True) if row is not None]
-    retired = retire_elders(connection, [(checked, row.id) for checked, row in new])
-    made = iter([_new_message(checked, row, row.id in retired) for checked, row in new])
-    return [None if row is None else next(made) for row in stored]
+    retired = retire_elders(connection, new)
+    return [
+        None if row is None else _new_message(checked, row, row.id in retired)
+        for checked, row in zip(messages, rows, strict=True)
+    ]
 
 
 def _new_message(checked: CheckedMessage, row: Stored, retired: bool) -> Message:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any
 
 from .catalogue import PREDEFINED, Catalogue
@@ -29,8 +27,6 @@ HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token, RFC 9110 sect
 
 HIDDEN = "(hidden)"
 """Stands for the value of a header, or of what the service sends itself: it may be a credential."""
-
-_in_order = json.JSONEncoder(sort_keys=True).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,7 @@ class Message:
     created: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewMessage:
     """One message for `enqueue_many`; the attributes are the arguments of `enqueue`."""
 
@@ -75,7 +71,7 @@ class NewMessage:
     expires_at: datetime | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class CheckedMessage:
     """A message that may be stored, with the bytes that will be sent."""
 
@@ -89,29 +85,26 @@ class CheckedMessage:
     query: dict[str, str]
     headers: dict[str, str]
     payload: bytes | None
+    sha256: bytes | None
     deliver_after: datetime | None
     expires_at: datetime | None
-    terms: tuple[tuple[str, str], ...]
+    terms: str
 
-    @cached_property
-    def sha256(self) -> bytes | None:
-        return None if self.payload is None else hashlib.sha256(self.payload).digest()
-
-    @cached_property
+    @property
     def fingerprint(self) -> bytes:
         """A digest of all that makes the request: equal fingerprints, equal content."""
-        return hashlib.sha256(_in_order(self.content()).encode()).digest()
+        return hashlib.sha256(ascii(self.content()).encode()).digest()
 
     def content(self) -> dict[str, Any]:
-        """Return what two messages of one idempotency key must share."""
+        """Return what two messages of one idempotency key must share, in an order that is always the same."""
         return {
             "operation": self.operation.name,
             "channel": self.channel,
             "organisation": self.organisation,
             "key": self.key,
             "version": self.version,
-            "query": self.query,
-            "headers": self.headers,
+            "query": _in_order(self.query),
+            "headers": _in_order(self.headers),
             "payload": None if self.sha256 is None else self.sha256.hex(),
         }
 
@@ -143,22 +136,32 @@ def check(new: NewMessage, catalogue: Catalogue = PREDEFINED) -> CheckedMessage:
         query=query,
         headers=_headers(new.headers),
         payload=document.payload,
+        sha256=None if document.payload is None else hashlib.sha256(document.payload).digest(),
         deliver_after=_still_to_come(new.deliver_after),
         expires_at=new.expires_at,
         terms=terms_of(operation, key, query, document.imports),
     )
 
 
+def _in_order(mapping: dict[str, str]) -> dict[str, str]:
+    return dict(sorted(mapping.items())) if mapping else mapping
+
+
 def _check_scope(operation: Operation, new: NewMessage) -> None:
-    for scope in Scope:
-        value = _reference(scope.value, getattr(new, scope.value))
+    for scope, name, given in (
+        (Scope.CHANNEL, "channel", new.channel),
+        (Scope.ORGANISATION, "organisation", new.organisation),
+    ):
+        value = _reference(name, given)
         if value is None and scope is operation.scope:
-            raise MissingScope(scope.value, value, f"{operation.name} acts in a {scope.value}; name it")
+            raise MissingScope(name, value, f"{operation.name} acts in a {name}; name it")
         if value is not None and not (value.isascii() and value.strip() == value):
-            raise InvalidMessage(scope.value, value, "it travels as a header: plain ASCII, no outer blanks")
+            raise InvalidMessage(name, value, "it travels as a header: plain ASCII, no outer blanks")
 
 
 def _check_moments(new: NewMessage) -> None:
+    if new.deliver_after is None and new.expires_at is None:
+        return
     for name in ("deliver_after", "expires_at"):
         moment = getattr(new, name)
         if moment is not None and (not isinstance(moment, datetime) or moment.tzinfo is None):
@@ -250,6 +253,8 @@ def _query(operation: Operation, given: Mapping[str, str]) -> dict[str, str]:
 
 def _headers(given: Mapping[str, str]) -> dict[str, str]:
     headers = _texts("headers", given, InvalidHeader)
+    if not headers:
+        return headers
     for name, value in headers.items():
         field_name = f"headers[{shown(name)}]"
         if not HEADER_NAME.fullmatch(name):

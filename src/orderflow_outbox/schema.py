@@ -30,9 +30,11 @@ def check_once(connection: Connection) -> None:
     Raises:
         UnsupportedSchema: it does not.
     """
+    if connection.engine in _checked:
+        return
     named: Callable[[], Hashable] | None = connection.info.get(DATABASE)
     database = None if named is None else named()
-    if connection.engine in _checked or database in _checked_databases:
+    if database in _checked_databases:
         return
     check_version(version_of(connection))
     if named is None:

@@ -14,8 +14,8 @@ from .errors import InvalidQuestion, shown
 from .messages import MAX_VERSION
 from .operations import CONTROL_CHARACTER
 from .states import HELD, RELEASED, Resolution, State
-from .tables import attempt, audit, dead_letter, gate, message, term
-from .terms import KEY
+from .tables import attempt, audit, dead_letter, gate, message, term, unindexed
+from .terms import KEY, SEPARATOR
 
 _elder = message.alias("elder")
 
@@ -119,15 +119,28 @@ def _in_front(connection: Connection, destination: str, key: str) -> int | None:
         .order_by(message.c.position)
         .limit(1)
     )
-    last = (
-        select(message.c.id)
-        .join(term, term.c.message_id == message.c.id)
-        .where(term.c.name == KEY, term.c.value == key, message.c.destination == destination)
-        .order_by(message.c.id.desc())
-        .limit(1)
-    )
     found = _number(connection, first)
-    return _number(connection, last) if found is None else found
+    return _last_of_key(connection, destination, key) if found is None else found
+
+
+def _last_of_key(connection: Connection, destination: str, key: str) -> int | None:
+    """Return the message enqueued last, whether the service has indexed its terms or not yet."""
+    indexed = (term, (term.c.name == KEY, term.c.value == key))
+    # Its terms begin with its key. No index knows that, but few messages wait to be indexed.
+    beginning = f"{KEY}{SEPARATOR}{key}{SEPARATOR}"
+    begins_so = func.substr(unindexed.c.terms + SEPARATOR, 1, len(beginning)) == beginning
+    numbers = [
+        _number(
+            connection,
+            select(message.c.id)
+            .join(table, table.c.message_id == message.c.id)
+            .where(message.c.destination == destination, *conditions)
+            .order_by(message.c.id.desc())
+            .limit(1),
+        )
+        for table, conditions in (indexed, (unindexed, (begins_so,)))
+    ]
+    return max((number for number in numbers if number is not None), default=None)
 
 
 def _last_replay(connection: Connection, message_id: int) -> int:

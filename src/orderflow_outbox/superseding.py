@@ -116,6 +116,8 @@ def retire_elders(connection: Connection, stored: Sequence[tuple[CheckedMessage,
         if checked.key is not None
         for operation in checked.operation.supersedes
     ]
+    if not new:
+        return set()
     retired = [row for result in _retire.run(connection, new) for row in result]
     freed = sorted({(row.destination, row.key) for row in retired})
     _unpark.run(connection, [dict(zip(KEY, key, strict=True)) for key in freed])

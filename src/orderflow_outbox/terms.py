@@ -9,7 +9,8 @@ document.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from .documents import ImportFound
 from .operations import Operation
@@ -20,27 +21,27 @@ MAX_TERMS = 2000
 """Terms kept of one message; those past it can still be found by text."""
 MAX_VALUE_CHARACTERS = 255
 
+SEPARATOR = "\x1f"
+"""Between names and values in one text: neither XML nor a query parameter may hold it."""
+
 _NAMED_BY_TYPE = {"order": "orderNumber", "product": "sku"}
 _NAMED_BY_PATH = {"remoteorder/order/": "orderNumber", "remotewarehouse/product/": "sku"}
 _QUERY_PARAMETERS = ("externalReference", "thirdPartyReference")
+_ORDERS = ("order.externalReference", "orderNumber")
+_PRODUCTS = ("product.externalReference", "sku")
+# A shop waits for this too: no step goes back. The name is taken whole, and then looked at from its end,
+# where one of those above stands after a dot or by itself.
 _LINE = re.compile(
-    r"^[ \t]*(?:[A-Za-z0-9.]+\.)?"
-    r"(?P<name>product\.externalReference|order\.externalReference|orderNumber|sku)"
-    r"[ \t]*=(?P<value>.*)$",
-    re.MULTILINE,
+    r"\n[ \t]*+([A-Za-z0-9.]++)(?:"
+    + "|".join(rf"(?<=[\n\t .]{re.escape(name)})" for name in (*_ORDERS, *_PRODUCTS))
+    + r")[ \t]*+=(.*)"
 )
-_NAMED_BY_LINE = {
-    "product.externalReference": "sku",
-    "sku": "sku",
-    "order.externalReference": "orderNumber",
-    "orderNumber": "orderNumber",
-}
 
 
 def terms_of(
     operation: Operation, key: str | None, query: Mapping[str, str], imports: Iterable[ImportFound]
-) -> tuple[tuple[str, str], ...]:
-    """Return names and values, each pair once, in the order they appear.
+) -> str:
+    """Return names and values in one text, each pair once, in the order they appear.
 
     Args:
         operation: what kind of message it is.
@@ -48,29 +49,44 @@ def terms_of(
         query: the query parameters it is sent with.
         imports: those of its document.
     """
-    found: dict[tuple[str, str], None] = {} if key is None else {(KEY, key): None}
-    for name, value in _all(operation, query, imports):
-        if 0 < len(value) <= MAX_VALUE_CHARACTERS:
-            found[name, value] = None
-            if len(found) == MAX_TERMS:
-                break
-    return tuple(found)
+    found: dict[str, None] = {} if key is None else {f"{KEY}{SEPARATOR}{key}": None}
+    if query:
+        _lift_from_query(found, operation, query)
+    for each in imports:
+        _lift_from_import(found, each)
+        if len(found) >= MAX_TERMS:
+            break
+    return SEPARATOR.join(islice(found, MAX_TERMS) if len(found) > MAX_TERMS else found)
 
 
-def _all(
-    operation: Operation, query: Mapping[str, str], imports: Iterable[ImportFound]
-) -> Iterator[tuple[str, str]]:
+def _lift_from_query(found: dict[str, None], operation: Operation, query: Mapping[str, str]) -> None:
     for parameter in _QUERY_PARAMETERS:
         value = query.get(parameter, "").strip()
-        yield "externalReference", value
+        _add(found, "externalReference", value)
         for path, name in _NAMED_BY_PATH.items():
             if operation.path.startswith(path):
-                yield name, value
-    for each in imports:
-        reference = each.attributes.get("externalReference", "").strip()
-        yield "externalReference", reference
-        kind = each.attributes.get("type", "")
-        if kind in _NAMED_BY_TYPE:
-            yield _NAMED_BY_TYPE[kind], reference
-        for line in _LINE.finditer(each.text):
-            yield _NAMED_BY_LINE[line["name"]], line["value"].strip()
+                _add(found, name, value)
+
+
+def _lift_from_import(found: dict[str, None], each: ImportFound) -> None:
+    reference = each.attributes.get("externalReference", "").strip()
+    _add(found, "externalReference", reference)
+    kind = each.attributes.get("type", "")
+    if kind in _NAMED_BY_TYPE:
+        _add(found, _NAMED_BY_TYPE[kind], reference)
+    for line in _LINE.finditer(f"\n{each.text}"):
+        name, value = line.groups()
+        _add(found, "orderNumber" if name.endswith(_ORDERS) else "sku", value.strip())
+        if len(found) >= MAX_TERMS:
+            break
+
+
+def _add(found: dict[str, None], name: str, value: str) -> None:
+    if value and len(value) <= MAX_VALUE_CHARACTERS:
+        found[f"{name}{SEPARATOR}{value}"] = None
+
+
+def pairs_of(terms: str) -> list[tuple[str, str]]:
+    """Return the names and values in one text of `terms_of`."""
+    parts = terms.split(SEPARATOR) if terms else []
+    return list(zip(parts[::2], parts[1::2], strict=True))

@@ -1,19 +1,18 @@
 """Storing new messages in PostgreSQL: row, body and search terms by one statement.
 
 What a shop waits for there is the way to its database and back. One message travels as plain
-parameters; many as arrays, one for each column, which for a single one would cost more than storing it.
+parameters, handed to the driver; many as arrays, one for each column, which for a single one would cost
+more than storing it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
-    ColumnElement,
     Connection,
     Integer,
     LargeBinary,
@@ -22,7 +21,6 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
-    literal_column,
     select,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -31,20 +29,15 @@ from sqlalchemy.types import TypeEngine
 from orderflow_outbox.arrays import as_arrays, rows_given
 from orderflow_outbox.clock import database_now
 from orderflow_outbox.messages import CheckedMessage
-from orderflow_outbox.tables import body, message, message_numbers, term
-from orderflow_outbox.types import UtcDateTime
+from orderflow_outbox.tables import body, message, message_numbers, unindexed
+from orderflow_outbox.types import UtcDateTime, moment_of
 
-from .rows import AT_FIRST, SAME_IDENTITY, Stored, message_row
+from .by_driver import Driver, DriverStatement
+from .rows import AT_FIRST, SAME_IDENTITY, Stored, body_row, message_row
 
 MESSAGES_PER_STATEMENT = 500
 BYTES_PER_STATEMENT = 16 * 1024 * 1024
 """Past so many a statement takes no further message: the server holds all of it, several times over."""
-
-_SEPARATOR = "\x1f"
-"""Between the search terms of one message: neither XML nor a query parameter may hold it."""
-_SEPARATOR_IN_SQL: ColumnElement[str] = literal_column("chr(31)")
-
-_json = json.JSONEncoder().encode
 
 _MESSAGE: dict[str, TypeEngine[Any]] = {
     "destination": String(),
@@ -60,25 +53,28 @@ _MESSAGE: dict[str, TypeEngine[Any]] = {
 _BODY: dict[str, TypeEngine[Any]] = {
     "payload": LargeBinary(),
     "sha256": LargeBinary(),
-    "query": Text(),
-    "headers": Text(),
+    "query_json": Text(),
+    "headers_json": Text(),
 }
-_DOCUMENTS = ("query", "headers")
-_GIVEN = {**_MESSAGE, **_BODY, "deliver_after": UtcDateTime()}
-_TERM: dict[str, TypeEngine[Any]] = {"place": Integer(), "name": String(), "value": String()}
+_GIVEN = {**_MESSAGE, **_BODY, "terms": Text(), "deliver_after": UtcDateTime()}
 
 
 def store(connection: Connection, messages: Sequence[CheckedMessage]) -> list[Stored | None]:
     """Insert `messages`; see `orderflow_outbox.storing.store`."""
     if len(messages) == 1:
-        row = connection.execute(_store_one, _one(messages[0])).one_or_none()
-        return [None if row is None else Stored(row.id, row.created_at, row.due_at)]
+        return [_store_alone(connection, messages[0])]
     stored: list[Stored | None] = []
     for group in _groups(messages):
         rows = connection.execute(_store_many, _many(group))
         by_place = {row.place: Stored(row.id, row.created_at, row.due_at) for row in rows}
         stored += [by_place.get(place) for place in range(len(group))]
     return stored
+
+
+def _store_alone(connection: Connection, checked: CheckedMessage) -> Stored | None:
+    with Driver(connection) as driver:
+        row = driver.fetch(_store_one, _row(checked))
+    return None if row is None else Stored(row[0], moment_of(row[1]), moment_of(row[2]))
 
 
 def _groups(messages: Sequence[CheckedMessage]) -> Iterator[Sequence[CheckedMessage]]:
@@ -91,31 +87,16 @@ def _groups(messages: Sequence[CheckedMessage]) -> Iterator[Sequence[CheckedMess
     yield messages[start:]
 
 
-def _one(checked: CheckedMessage) -> dict[str, Any]:
-    return {
-        **_row(checked),
-        "names": _SEPARATOR.join([name for name, _ in checked.terms]),
-        "values": _SEPARATOR.join([value for _, value in checked.terms]),
-    }
-
-
 def _many(messages: Sequence[CheckedMessage]) -> dict[str, list[Any]]:
     rows = [_row(each) for each in messages]
-    terms = [
-        {"place": place, "name": name, "value": value}
-        for place, each in enumerate(messages)
-        for name, value in each.terms
-    ]
-    return {"nth": list(range(len(rows))), **as_arrays(_GIVEN, rows), **as_arrays(_TERM, terms)}
+    return {"nth": list(range(len(rows))), **as_arrays(_GIVEN, rows)}
 
 
 def _row(checked: CheckedMessage) -> dict[str, Any]:
     return {
         **message_row(checked),
-        "payload": checked.payload,
-        "sha256": checked.sha256,
-        "query": _json(checked.query),
-        "headers": _json(checked.headers),
+        **body_row(checked),
+        "terms": checked.terms,
         "deliver_after": checked.deliver_after,
     }
 
@@ -145,27 +126,25 @@ def _insert_messages(source: Any, given: Any) -> Any:
 
 
 def _insert_bodies(source: Any, number: Any, given: Any) -> Any:
-    values = (cast(given[name], JSON) if name in _DOCUMENTS else given[name] for name in _BODY)
-    rows = select(number, *values).select_from(source)
-    return body.insert().from_select(["message_id", *_BODY], rows, include_defaults=False).cte("bodies")
+    documents = (cast(given[name], JSON) for name in ("query_json", "headers_json"))
+    rows = select(number, given["payload"], given["sha256"], *documents).select_from(source)
+    columns = ["message_id", "payload", "sha256", "query", "headers"]
+    return body.insert().from_select(columns, rows, include_defaults=False).cte("bodies")
 
 
-def _insert_terms(rows: Any) -> Any:
-    columns = ["name", "value", "message_id"]
-    return term.insert().from_select(columns, rows, include_defaults=False).cte("terms")
-
-
-def _parts(name: str) -> Any:
-    """Return as rows what stands between separators: drivers take long over an array of texts."""
-    return func.unnest(func.string_to_array(bindparam(name, type_=String()), _SEPARATOR_IN_SQL))
+def _insert_unindexed(source: Any, number: Any, given: Any) -> Any:
+    rows = select(number, given["terms"]).select_from(source)
+    return unindexed.insert().from_select(["message_id", "terms"], rows, include_defaults=False).cte("words")
 
 
 def _statement_for_one() -> Any:
     given = {column: cast(bindparam(column, type_=type_), type_) for column, type_ in _GIVEN.items()}
     new = select(message_numbers.next_value().label("id")).subquery("new")
     stored = _insert_messages(new, given)
-    lifted = select(_parts("names"), _parts("values"), stored.c.id)
-    return select(stored).add_cte(_insert_bodies(stored, stored.c.id, given), _insert_terms(lifted))
+    return select(stored).add_cte(
+        _insert_bodies(stored, stored.c.id, given),
+        _insert_unindexed(stored, stored.c.id, given),
+    )
 
 
 def _statement_for_many() -> Any:
@@ -174,18 +153,15 @@ def _statement_for_many() -> Any:
     new = select(message_numbers.next_value().label("id"), in_order).cte("new")
     stored = _insert_messages(new, new.c)
     new_stored = new.join(stored, stored.c.id == new.c.id)
-    given_terms = rows_given("lifted", _TERM)
-    matching = new_stored.join(given_terms, given_terms.c.place == new.c.nth)
-    lifted = select(given_terms.c.name, given_terms.c.value, new.c.id).select_from(matching)
     return (
         select(new.c.nth.label("place"), stored)
         .select_from(new_stored)
         .add_cte(
             _insert_bodies(new_stored, new.c.id, new.c),
-            _insert_terms(lifted),
+            _insert_unindexed(new_stored, new.c.id, new.c),
         )
     )
 
 
-_store_one = _statement_for_one()
+_store_one = DriverStatement(_statement_for_one())
 _store_many = _statement_for_many()

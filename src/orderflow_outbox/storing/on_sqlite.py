@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -12,6 +13,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     bindparam,
     func,
     literal_column,
@@ -19,12 +21,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert
 
-from orderflow_outbox.clock import database_now
+from orderflow_outbox.clock import sqlite_now
 from orderflow_outbox.messages import CheckedMessage
-from orderflow_outbox.tables import body, message, term
-from orderflow_outbox.types import UtcDateTime
+from orderflow_outbox.tables import body, message, unindexed
+from orderflow_outbox.types import sortable_text
 
-from .rows import AT_FIRST, SAME_IDENTITY, Stored, message_row
+from .by_driver import Driver, DriverStatement
+from .rows import AT_FIRST, MESSAGE_COLUMNS, SAME_IDENTITY, Stored, body_row, message_row
 
 _sequence = Table("sqlite_sequence", MetaData(), Column("name", String), Column("seq", Integer))
 
@@ -33,73 +36,77 @@ _next_number = select(
     func.coalesce(func.max(_sequence.c.seq), literal_column("0")) + literal_column("1")
 ).where(_sequence.c.name == literal_column(f"'{message.name}'"))
 
-_insert_messages = (
+_insert_message = DriverStatement(
     insert(message)
-    .values(
-        **AT_FIRST,
-        position=_next_number.scalar_subquery(),
-        blocks=bindparam("key_given"),
-        created_at=database_now(),
-        due_at=func.coalesce(bindparam("deliver_after", type_=UtcDateTime()), database_now()),
-    )
-    .on_conflict_do_nothing(**SAME_IDENTITY)
+    .values(**AT_FIRST, position=_next_number.scalar_subquery())
+    .on_conflict_do_nothing(**SAME_IDENTITY),
+    (*MESSAGE_COLUMNS, "blocks", "created_at", "due_at"),
 )
-_insert_message = _insert_messages.returning(message.c.id, message.c.created_at, message.c.due_at)
-_inserted = select(
-    message.c.id, message.c.created_at, message.c.due_at, message.c.destination, message.c.idempotency_key
-).where(message.c.id >= bindparam("since"))
-_insert_body = body.insert()
-_insert_terms = term.insert()
+_inserted = select(message.c.id, message.c.destination, message.c.idempotency_key).where(
+    message.c.id >= bindparam("since")
+)
+_insert_body = DriverStatement(
+    body.insert().values(
+        query=bindparam("query_json", type_=Text()), headers=bindparam("headers_json", type_=Text())
+    ),
+    ("message_id", "payload", "sha256"),
+)
+_insert_unindexed = DriverStatement(unindexed.insert())
 
 
 def store(connection: Connection, messages: Sequence[CheckedMessage]) -> list[Stored | None]:
     """Insert `messages`; see `orderflow_outbox.storing.store`."""
-    stored = [_store_row(connection, each) for each in messages[:1]]  # takes the write lock
-    if len(messages) > 1:
-        stored += _store_rows(connection, messages[1:])
-    new = [(checked, row.id) for checked, row in zip(messages, stored, strict=True) if row is not None]
-    if new:
-        connection.execute(_insert_body, [_body(checked, number) for checked, number in new])
-    terms = [
-        {"name": name, "value": value, "message_id": number}
-        for checked, number in new
-        for name, value in checked.terms
+    with Driver(connection) as driver:
+        now = sqlite_now()
+        numbers = [_store_first(driver, each, now) for each in messages[:1]]  # takes the write lock
+        if len(messages) > 1:
+            numbers += _store_rest(driver, connection, messages[1:], now)
+    return [
+        None if number is None else Stored(number, now, checked.deliver_after or now)
+        for number, checked in zip(numbers, messages, strict=True)
     ]
-    if terms:
-        connection.execute(_insert_terms, terms)
-    return stored
 
 
-def _store_row(connection: Connection, checked: CheckedMessage) -> Stored | None:
-    row = connection.execute(_insert_message, _message(checked)).one_or_none()
-    return None if row is None else Stored(row.id, row.created_at, row.due_at)
+def _store_first(driver: Driver, checked: CheckedMessage, now: datetime) -> int | None:
+    number = driver.insert(_insert_message, _message(checked, now))
+    if number is not None:
+        driver.run(_insert_body, _body(checked, number))
+        driver.run(_insert_unindexed, _unindexed(checked, number))
+    return number
 
 
-def _store_rows(connection: Connection, messages: Sequence[CheckedMessage]) -> list[Stored | None]:
+def _store_rest(
+    driver: Driver, connection: Connection, messages: Sequence[CheckedMessage], now: datetime
+) -> list[int | None]:
     """Insert messages once the write lock is held, so that all numbers from the next one on are theirs."""
     since = connection.scalar(_next_number)
-    connection.execute(_insert_messages, [_message(each) for each in messages])
+    driver.run_many(_insert_message, [_message(each, now) for each in messages])
     by_identity = {
-        (row.destination, row.idempotency_key): Stored(row.id, row.created_at, row.due_at)
+        (row.destination, row.idempotency_key): row.id
         for row in connection.execute(_inserted, {"since": since})
     }
     # Taken out as it is found: of several with one identity, the first has been inserted.
-    return [by_identity.pop((each.destination, each.idempotency_key), None) for each in messages]
+    numbers = [by_identity.pop((each.destination, each.idempotency_key), None) for each in messages]
+    new = [(each, number) for each, number in zip(messages, numbers, strict=True) if number is not None]
+    driver.run_many(_insert_body, [_body(*each) for each in new])
+    driver.run_many(_insert_unindexed, [_unindexed(*each) for each in new])
+    return numbers
 
 
-def _message(checked: CheckedMessage) -> dict[str, Any]:
-    return {
-        **message_row(checked),
-        "key_given": checked.key is not None,
-        "deliver_after": checked.deliver_after,
-    }
+def _message(checked: CheckedMessage, now: datetime) -> dict[str, Any]:
+    row = message_row(checked)
+    row["blocks"] = checked.key is not None
+    row["created_at"] = row["due_at"] = sortable_text(now)
+    if checked.deliver_after is not None:
+        row["due_at"] = sortable_text(checked.deliver_after)
+    if checked.expires_at is not None:
+        row["expires_at"] = sortable_text(checked.expires_at)
+    return row
 
 
 def _body(checked: CheckedMessage, number: int) -> dict[str, Any]:
-    return {
-        "message_id": number,
-        "payload": checked.payload,
-        "sha256": checked.sha256,
-        "query": checked.query,
-        "headers": checked.headers,
-    }
+    return {"message_id": number, **body_row(checked)}
+
+
+def _unindexed(checked: CheckedMessage, number: int) -> dict[str, Any]:
+    return {"message_id": number, "terms": checked.terms}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -37,8 +38,22 @@ SAME_IDENTITY: dict[str, Any] = {
 """The conflict of two messages with one idempotency key."""
 
 
+MESSAGE_COLUMNS = (
+    "destination",
+    "operation",
+    "channel",
+    "organisation",
+    "key",
+    "version",
+    "idempotency_key",
+    "fingerprint",
+    "expires_at",
+)
+"""Those of a message that the shop decides."""
+
+
 def message_row(checked: CheckedMessage) -> dict[str, Any]:
-    """Return the columns of the message that the shop decides."""
+    """Return the values of `MESSAGE_COLUMNS`."""
     return {
         "destination": checked.destination,
         "operation": checked.operation.name,
@@ -50,3 +65,17 @@ def message_row(checked: CheckedMessage) -> dict[str, Any]:
         "fingerprint": checked.fingerprint,
         "expires_at": checked.expires_at,
     }
+
+
+def body_row(checked: CheckedMessage) -> dict[str, Any]:
+    """Return the message's body, with query and headers as the JSON that is stored."""
+    return {
+        "payload": checked.payload,
+        "sha256": checked.sha256,
+        "query_json": _json(checked.query),
+        "headers_json": _json(checked.headers),
+    }
+
+
+def _json(mapping: dict[str, str]) -> str:
+    return json.dumps(mapping) if mapping else "{}"

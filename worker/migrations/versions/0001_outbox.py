@@ -232,3 +232,9 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("outbox_term_message", "outbox_term", ["message_id"])
+    op.create_table(
+        "outbox_unindexed",
+        sa.Column("message_id", Identity64, autoincrement=False, nullable=False),
+        sa.Column("terms", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("message_id"),
+    )

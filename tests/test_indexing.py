@@ -1,0 +1,130 @@
+"""The index of search terms: made by the service, soon, once, and never in the way of a delivery."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import Engine, func, select, text
+
+from orderflow_outbox import NewMessage, enqueue_many, status_of
+from orderflow_outbox.tables import term, unindexed
+from tests.databases import on_postgresql
+from tests.documents import order
+from tests.rig import Place, engine_of, eventually, rig
+from tests.steps import DELIVERED, finish, put
+from worker.indexer import INDEX_SECONDS, SHARE_WHILE_BUSY, index_some, pause_after
+from worker.store import indexing
+from worker.store.transactions import Store
+
+
+def orders(count: int) -> list[NewMessage]:
+    return [
+        NewMessage("order-import", order(f"SO-{n}"), channel="web", key=f"order:SO-{n}") for n in range(count)
+    ]
+
+
+def enqueued(engine: Engine, count: int) -> list[int]:
+    with engine.begin() as connection:
+        return [each.id for each in enqueue_many(connection, orders(count))]
+
+
+def waiting(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return connection.scalar(select(func.count()).select_from(unindexed)) or 0
+
+
+def index_all(store: Store) -> None:
+    while index_some(store):
+        pass
+
+
+def found(engine: Engine, name: str, value: str) -> list[int]:
+    with engine.connect() as connection:
+        named = select(term.c.message_id).where(term.c.name == name, term.c.value == value)
+        return list(connection.scalars(named.order_by(term.c.message_id)))
+
+
+def test_messages_are_found_by_their_terms_a_moment_after_they_are_enqueued(place: Place) -> None:
+    with rig(place) as made, engine_of(made):
+        ids = enqueued(made.engine, 3)
+        eventually(lambda: waiting(made.engine) == 0)
+        assert found(made.engine, "orderNumber", "SO-1") == [ids[1]]
+        assert found(made.engine, "key", "order:SO-2") == [ids[2]]
+        assert found(made.engine, "sku", "SKU-1") == ids
+
+
+def test_a_full_batch_is_followed_by_the_next(engine: Engine, store: Store) -> None:
+    ids = enqueued(engine, indexing.BATCH + 1)
+    assert index_some(store)
+    with engine.connect() as connection:
+        assert list(connection.scalars(select(unindexed.c.message_id))) == ids[-1:], "the oldest come first"
+    assert not index_some(store)
+    assert not index_some(store), "with nothing to do it only reads"
+    assert found(engine, "sku", "SKU-1") == ids
+
+
+def test_many_that_index_at_once_index_each_message_once(engine: Engine, store: Store) -> None:
+    ids = enqueued(engine, 3 * indexing.BATCH)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: index_all(store), range(4)))
+    assert waiting(engine) == 0
+    assert found(engine, "sku", "SKU-1") == ids
+
+
+@on_postgresql
+def test_what_another_has_in_hand_is_not_waited_for(engine: Engine, store: Store) -> None:
+    ids = enqueued(engine, indexing.BATCH + 1)
+    with store.writing() as other:
+        indexing.index(other)
+        with store.writing() as transaction:
+            transaction.connection.execute(text("SET LOCAL lock_timeout = '1s'"))
+            assert indexing.index(transaction) == 1
+    assert waiting(engine) == 0
+    assert found(engine, "sku", "SKU-1") == ids
+
+
+def test_a_batch_that_is_cut_short_is_indexed_by_the_next(
+    engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = enqueued(engine, 2)
+    with monkeypatch.context() as broken:
+        broken.setattr(indexing, "insert_many", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            index_some(store)
+    assert waiting(engine) == 2
+    index_some(store)
+    assert found(engine, "sku", "SKU-1") == ids
+
+
+def test_a_message_without_terms_is_done_with(engine: Engine, store: Store) -> None:
+    with engine.begin() as connection:
+        enqueue_many(connection, [NewMessage("order-import", "<imports><import/></imports>", channel="web")])
+    assert not index_some(store)
+    assert waiting(engine) == 0
+
+
+def test_indexing_takes_its_share_while_messages_are_in_hand_and_all_there_is_with_none() -> None:
+    assert pause_after(0.01, more=True, busy=False) == 0
+    assert pause_after(0.01, more=True, busy=True) == pytest.approx(0.01 / SHARE_WHILE_BUSY)
+    assert pause_after(0.01, more=False, busy=False) == INDEX_SECONDS
+    assert pause_after(10, more=False, busy=True) == pytest.approx(10 / SHARE_WHILE_BUSY)
+
+
+def test_the_last_message_of_a_key_is_found_before_and_after_it_is_indexed(
+    engine: Engine, store: Store
+) -> None:
+    first = put(engine, key="order:1")
+    finish(store, DELIVERED)
+    index_all(store)
+    second = put(engine, key="order:1")
+    finish(store, DELIVERED)
+    put(engine, key="order:10")
+    put(engine, key="order:1", destination="other")
+    for _ in range(2):
+        with engine.connect().execution_options(outbox_reads_only=True) as connection:
+            status = status_of(connection, key="order:1")
+        assert status is not None
+        assert status.message_id == second > first
+        index_all(store)
+    assert waiting(engine) == 0

@@ -1,0 +1,124 @@
+"""What an engine does besides delivering: sweep, send alerts, index, on time whatever the backlog."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from config import Configuration
+
+from .alerts import send_due_alerts
+from .indexer import index_some, pause_after
+from .store.burying import AlertTimes
+from .store.transactions import Store
+from .sweep import Swept, sweep
+from .switch import LoggedSwitch
+
+ALERT_SECONDS = 1.0
+SWEEP_SHARE = 0.05
+"""The share of time that sweeps may take."""
+LONGEST_SWEEP_PAUSE_SECONDS = 60.0
+
+T = TypeVar("T")
+
+
+class Chores:
+    """The chores of one engine, each in a task of its own.
+
+    Args:
+        store: the engine's own.
+        configuration: destinations and settings.
+        alert_times: when the alert of a dead letter leaves.
+        database: told whether the database answers.
+        in_store_thread: runs a sweep where the engine claims and records.
+        is_busy: tells whether the engine has messages in hand.
+        wake: has the engine look for due messages.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        configuration: Configuration,
+        alert_times: AlertTimes,
+        database: LoggedSwitch,
+        in_store_thread: Callable[[Callable[[], Swept]], Awaitable[Swept]],
+        is_busy: Callable[[], bool],
+        wake: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._settings = configuration.settings
+        self._sweep = partial(sweep, store, configuration, alert_times)
+        self._database = database
+        self._in_store_thread = in_store_thread
+        self._is_busy = is_busy
+        self._wake = wake
+        self._sweep_now = asyncio.Event()
+        # One for both, since each of them holds a connection; an alert's hooks have their own bounds.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-chores")
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin them all."""
+        chores = (self._keep_sweeping(), self._keep_alerting(), self._keep_indexing())
+        self._tasks = [asyncio.create_task(chore) for chore in chores]
+
+    def stop(self) -> None:
+        """Begin nothing more; a batch or an alert that is under way is finished."""
+        for task in self._tasks:
+            task.cancel()
+        self._thread.shutdown(wait=False)
+
+    def sweep_soon(self) -> None:
+        """Sweep now, without waiting for the next round."""
+        self._sweep_now.set()
+
+    async def _keep_sweeping(self) -> None:
+        while True:
+            begun = time.monotonic()
+            try:
+                result = await self._in_store_thread(self._sweep)
+            except Exception as error:
+                self._database.off(error)
+            else:
+                if result.rescued or result.unparked:
+                    self._wake()
+            # With very many waiting, or under an old snapshot, a sweep takes long: then it comes less often.
+            pause = min((time.monotonic() - begun) / SWEEP_SHARE, LONGEST_SWEEP_PAUSE_SECONDS)
+            await happened(self._sweep_now, max(self._settings.engine.sweep.total_seconds(), pause))
+            self._sweep_now.clear()
+
+    async def _keep_alerting(self) -> None:
+        while True:
+            await asyncio.sleep(ALERT_SECONDS)
+            try:
+                await self._in_thread(partial(send_due_alerts, self._store, self._settings.alerts))
+            except Exception as error:
+                self._database.off(error)
+
+    async def _keep_indexing(self) -> None:
+        while True:
+            begun = time.monotonic()
+            more = False
+            try:
+                more = await self._in_thread(partial(index_some, self._store))
+            except Exception as error:
+                self._database.off(error)
+            took = time.monotonic() - begun
+            await asyncio.sleep(pause_after(took, more=more, busy=self._is_busy()))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+async def happened(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for `event`, for `seconds` at most; return whether it happened."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
