@@ -1,7 +1,8 @@
 """The figure `enqueue`: what a shop's own transaction costs, with a message in it and without.
 
-Both kinds run in this process on one connection, in rounds that alternate, so that a busy moment of the
-machine falls on both. No hint is sent: that is no part of the transaction.
+Both kinds run in this process on one connection and take turns, one transaction each, so that a busy
+moment of the machine falls on both, and neither has the processor's caches to itself: a shop, too, does other
+things between two transactions. No hint is sent: that is no part of the transaction.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class Enqueued:
     """What transactions took.
 
     Attributes:
-        with_message: the median of each round with a message, in ms.
-        alone: the median of the round after it, of the shop's row alone, in ms.
+        with_message: the median of each round's transactions with a message, in ms.
+        alone: the median of those between them, with the shop's row alone, in ms.
         many: messages per second in one transaction of `enqueue_many`.
     """
 
@@ -75,10 +76,10 @@ def take(stage: Stage, database: str, rounds: int, many: int, watch: Watch) -> E
         watch.begin("transactions in turn", rounds)
         for n in range(-WARM_UP_ROUNDS, rounds):
             these = identities(f"round-{n}", TRANSACTIONS_A_ROUND)
-            took = _round(engine, these, with_message=True), _round(engine, these, with_message=False)
+            took = [[_seconds(engine, each, with_it) for with_it in (True, False)] for each in these]
             if n >= 0:
-                with_message.append(took[0])
-                alone.append(took[1])
+                with_message.append(1000 * statistics.median(seconds for seconds, _ in took))
+                alone.append(1000 * statistics.median(seconds for _, seconds in took))
                 watch.at(n + 1)
         watch.begin("many in one transaction", many)
         rate = many / _enqueue_many(engine, many)
@@ -98,26 +99,23 @@ def _shop(where: Path | str) -> Iterator[Engine]:
         engine.dispose()
 
 
-def _round(engine: Engine, these: list[str], *, with_message: bool) -> float:
-    """Return the median time of a transaction for each of these orders, in ms."""
-    documents = [document(identity) for identity in these]  # the shop would write them either way
-    times = []
-    for identity, text in zip(these, documents, strict=True):
-        begun = time.perf_counter()
-        with Session(engine) as session:
-            session.add(Order(number=identity))
-            if with_message:
-                enqueue(
-                    session,
-                    OPERATION,
-                    text,
-                    channel=CHANNEL,
-                    key=f"order:{identity}",
-                    idempotency_key=identity,
-                )
-            session.commit()
-        times.append(time.perf_counter() - begun)
-    return 1000 * statistics.median(times)
+def _seconds(engine: Engine, identity: str, with_message: bool) -> float:
+    """Return how long a transaction for an order of this identity takes."""
+    text = document(identity)  # the shop would write it either way
+    begun = time.perf_counter()
+    with Session(engine) as session:
+        session.add(Order(number=identity))
+        if with_message:
+            enqueue(
+                session,
+                OPERATION,
+                text,
+                channel=CHANNEL,
+                key=f"order:{identity}",
+                idempotency_key=identity,
+            )
+        session.commit()
+    return time.perf_counter() - begun
 
 
 def _enqueue_many(engine: Engine, many: int) -> float:
