@@ -5,14 +5,14 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import Engine, func, select, text
+from sqlalchemy import Engine, event, func, select, text
 
 from orderflow_outbox import NewMessage, enqueue_many, status_of
 from orderflow_outbox.tables import term, unindexed
 from tests.databases import on_postgresql
 from tests.documents import order
 from tests.rig import Place, engine_of, eventually, rig
-from tests.steps import DELIVERED, finish, put
+from tests.steps import DELIVERED, another_connection, finish, put
 from worker.indexer import INDEX_SECONDS, SHARE_WHILE_BUSY, index_some, pause_after
 from worker.store import indexing
 from worker.store.transactions import Store
@@ -79,7 +79,7 @@ def test_what_another_has_in_hand_is_not_waited_for(engine: Engine, store: Store
         indexing.index(other)
         with store.writing() as transaction:
             transaction.connection.execute(text("SET LOCAL lock_timeout = '1s'"))
-            assert indexing.index(transaction) == 1
+            assert not indexing.index(transaction)
     assert waiting(engine) == 0
     assert found(engine, "sku", "SKU-1") == ids
 
@@ -97,6 +97,22 @@ def test_a_batch_that_is_cut_short_is_indexed_by_the_next(
     assert found(engine, "sku", "SKU-1") == ids
 
 
+def test_messages_of_very_many_terms_are_taken_a_few_at_a_time(
+    engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = enqueued(engine, 5)
+    with engine.connect() as connection:
+        size = max(map(len, connection.scalars(select(unindexed.c.terms))))
+    monkeypatch.setattr(indexing, "BATCH_CHARACTERS", 2 * size)
+    for left in (3, 1, 0):
+        assert index_some(store) is (left > 0)
+        assert waiting(engine) == left
+    monkeypatch.setattr(indexing, "BATCH_CHARACTERS", 1)
+    enqueued(engine, 1)
+    index_all(store)
+    assert len(found(engine, "sku", "SKU-1")) == len(ids) + 1, "one that is too large alone is taken alone"
+
+
 def test_a_message_without_terms_is_done_with(engine: Engine, store: Store) -> None:
     with engine.begin() as connection:
         enqueue_many(connection, [NewMessage("order-import", "<imports><import/></imports>", channel="web")])
@@ -109,6 +125,27 @@ def test_indexing_takes_its_share_while_messages_are_in_hand_and_all_there_is_wi
     assert pause_after(0.01, more=True, busy=True) == pytest.approx(0.01 / SHARE_WHILE_BUSY)
     assert pause_after(0.01, more=False, busy=False) == INDEX_SECONDS
     assert pause_after(10, more=False, busy=True) == pytest.approx(10 / SHARE_WHILE_BUSY)
+
+
+def test_a_message_is_found_while_it_goes_from_the_one_table_to_the_other(
+    engine: Engine, store: Store
+) -> None:
+    message_id = put(engine, key="order:1")
+    finish(store, DELIVERED)
+
+    def move(_c: object, _k: object, statement: str, *_: object) -> None:
+        if term.name in statement or unindexed.name in statement:
+            index_all(another)
+
+    asking, another = another_connection(engine), Store(another_connection(engine))
+    event.listen(asking, "after_cursor_execute", move)
+    with asking.connect().execution_options(outbox_reads_only=True) as connection:
+        status = status_of(connection, key="order:1")
+    asking.dispose()
+    another.close()
+    assert status is not None
+    assert status.message_id == message_id
+    assert waiting(engine) == 0
 
 
 def test_the_last_message_of_a_key_is_found_before_and_after_it_is_indexed(

@@ -5,7 +5,7 @@ Cheap and idempotent, so that every engine may run it at once: each takes other 
 
 from __future__ import annotations
 
-from .store.indexing import BATCH, has_unindexed, index
+from .store.indexing import has_unindexed, index
 from .store.transactions import Store
 
 INDEX_SECONDS = 1.0
@@ -23,7 +23,7 @@ def index_some(store: Store) -> bool:
         if not has_unindexed(look):
             return False
     with store.writing() as transaction:
-        return index(transaction) == BATCH
+        return index(transaction)
 
 
 def pause_after(seconds: float, *, more: bool, busy: bool) -> float:

@@ -18,7 +18,7 @@ from .errors import IdempotencyConflict, InvalidMessage
 from .hints import mark_enqueued
 from .messages import CheckedMessage, Message, NewMessage, check
 from .states import State
-from .storing import Stored, store
+from .storing import Stored, store, store_one
 from .superseding import retire_elders
 from .tables import body, message
 
@@ -100,8 +100,13 @@ def enqueue(
     )
     checked = check(new, catalogue)
     connection = fit_connection(session)
-    (stored,) = _stored(connection, [checked])
-    return _Holders(connection, [checked]).repeat(checked) if stored is None else stored
+    stored = store_one(connection, checked)
+    if stored is None:
+        return _Holders(connection, [checked]).repeat(checked)
+    mark_enqueued(connection)
+    if checked.operation.supersedes:
+        retire_elders(connection, [(checked, stored.id)])
+    return _new_message(checked, stored, retired=False)
 
 
 def enqueue_many(

@@ -1,8 +1,9 @@
 """Statements that are handed to the database's driver as they are, with one row of parameters each.
 
 SQLAlchemy writes them, once for each database, and is passed by when they are run: in a shop's small
-transaction its own work for each would take about as long as the database's. It has a second use: neither
-`echo` nor the words of an error repeat a payload, so none comes into the shop's log.
+transaction its own work for each would take about as long as the database's. What goes wrong is handed
+back to it, by two of its own inner ways, so that a shop finds the errors, the connections and the refusals it
+knows. No parameter is: so neither `echo` nor SQLAlchemy's words of an error repeat a payload.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import ClauseElement, Connection
 from sqlalchemy.engine import Dialect
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine.util import TransactionalContext
 
 _Schemas: TypeAlias = Mapping[str | None, str | None]
 
@@ -63,7 +64,8 @@ class Driver:
     """Runs statements in the transaction of a connection, for the length of a `with` block.
 
     Raises:
-        DBAPIError: at the end of the block, of the kind that SQLAlchemy makes of a driver's error.
+        DBAPIError: of the kind that SQLAlchemy makes of a driver's error.
+        InvalidRequestError: the transaction, or the savepoint that is open, has ended already.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -78,9 +80,14 @@ class Driver:
         self._text = ""
 
     def __enter__(self) -> Self:
+        TransactionalContext._trans_ctx_check(self._connection)
         if not self._connection.in_transaction():
             self._connection.begin()
-        self._cursor: Any = self._connection.connection.cursor()
+        try:
+            self._cursor: Any = self._connection.connection.cursor()
+        except BaseException as error:
+            self._hand_on(error, None)
+            raise
         return self
 
     def run(self, statement: DriverStatement, values: Mapping[str, Any]) -> None:
@@ -119,28 +126,14 @@ class Driver:
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _where: TracebackType | None
     ) -> None:
-        try:
-            self._cursor.close()
-        finally:
-            if error is not None:
-                self._hand_on(error)
+        if error is not None:
+            self._hand_on(error, self._cursor)
+        self._cursor.close()
 
-    def _hand_on(self, error: BaseException) -> None:
-        """Raise what SQLAlchemy makes of a driver's error, and part from a connection that is lost."""
-        connection, dialect = self._connection, self._dialect
-        if not isinstance(error, dialect.loaded_dbapi.Error):
-            if not isinstance(error, Exception):  # cut short, and nobody can tell where
-                connection.invalidate(error)
-            return
-        lost = dialect.is_disconnect(error, connection.connection.dbapi_connection, self._cursor)
-        if lost:
-            connection.invalidate(error)
-        raise DBAPIError.instance(
-            self._text,
-            None,
-            error,
-            dialect.loaded_dbapi.Error,
-            hide_parameters=True,
-            connection_invalidated=lost,
-            dialect=dialect,
-        ) from error
+    def _hand_on(self, error: BaseException, cursor: Any) -> None:
+        """Have SQLAlchemy raise what it makes of a driver's error, or of a call that was cut short.
+
+        It parts from connections that are lost, and asks the shop's listeners about the error.
+        """
+        if isinstance(error, self._dialect.loaded_dbapi.Error) or not isinstance(error, Exception):
+            self._connection._handle_dbapi_exception(error, self._text, None, cursor, None)

@@ -59,22 +59,21 @@ _BODY: dict[str, TypeEngine[Any]] = {
 _GIVEN = {**_MESSAGE, **_BODY, "terms": Text(), "deliver_after": UtcDateTime()}
 
 
+def store_one(connection: Connection, checked: CheckedMessage) -> Stored | None:
+    """Insert a message; see `orderflow_outbox.storing.store_one`."""
+    with Driver(connection) as driver:
+        row = driver.fetch(_store_one, _row(checked))
+    return None if row is None else Stored(row[0], moment_of(row[1]), moment_of(row[2]))
+
+
 def store(connection: Connection, messages: Sequence[CheckedMessage]) -> list[Stored | None]:
     """Insert `messages`; see `orderflow_outbox.storing.store`."""
-    if len(messages) == 1:
-        return [_store_alone(connection, messages[0])]
     stored: list[Stored | None] = []
     for group in _groups(messages):
         rows = connection.execute(_store_many, _many(group))
         by_place = {row.place: Stored(row.id, row.created_at, row.due_at) for row in rows}
         stored += [by_place.get(place) for place in range(len(group))]
     return stored
-
-
-def _store_alone(connection: Connection, checked: CheckedMessage) -> Stored | None:
-    with Driver(connection) as driver:
-        row = driver.fetch(_store_one, _row(checked))
-    return None if row is None else Stored(row[0], moment_of(row[1]), moment_of(row[2]))
 
 
 def _groups(messages: Sequence[CheckedMessage]) -> Iterator[Sequence[CheckedMessage]]:

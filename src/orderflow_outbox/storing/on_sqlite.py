@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -22,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from orderflow_outbox.clock import sqlite_now
+from orderflow_outbox.errors import NotTransactional
 from orderflow_outbox.messages import CheckedMessage
 from orderflow_outbox.tables import body, message, unindexed
 from orderflow_outbox.types import sortable_text
@@ -54,30 +55,43 @@ _insert_body = DriverStatement(
 _insert_unindexed = DriverStatement(unindexed.insert())
 
 
+def store_one(connection: Connection, checked: CheckedMessage) -> Stored | None:
+    """Insert a message; see `orderflow_outbox.storing.store_one`."""
+    with Driver(connection) as driver:
+        _check_open(connection)
+        return _store_one(driver, checked, sqlite_now())
+
+
 def store(connection: Connection, messages: Sequence[CheckedMessage]) -> list[Stored | None]:
     """Insert `messages`; see `orderflow_outbox.storing.store`."""
     with Driver(connection) as driver:
+        _check_open(connection)
         now = sqlite_now()
-        numbers = [_store_first(driver, each, now) for each in messages[:1]]  # takes the write lock
-        if len(messages) > 1:
-            numbers += _store_rest(driver, connection, messages[1:], now)
-    return [
-        None if number is None else Stored(number, now, checked.deliver_after or now)
-        for number, checked in zip(numbers, messages, strict=True)
-    ]
+        first = [_store_one(driver, each, now) for each in messages[:1]]  # takes the write lock
+        return first + _store_rest(driver, connection, messages[1:], now) if len(messages) > 1 else first
 
 
-def _store_first(driver: Driver, checked: CheckedMessage, now: datetime) -> int | None:
+def _check_open(connection: Connection) -> None:
+    """Refuse a transaction that is SQLAlchemy's alone: what is stored then commits by itself."""
+    if not getattr(connection.connection.driver_connection, "in_transaction", True):
+        raise NotTransactional(
+            "SQLite has no transaction open here: it ended this one itself, as by ON CONFLICT ROLLBACK: roll "
+            "back and begin anew; or prepare was called on another engine than this one"
+        )
+
+
+def _store_one(driver: Driver, checked: CheckedMessage, now: datetime) -> Stored | None:
     number = driver.insert(_insert_message, _message(checked, now))
-    if number is not None:
-        driver.run(_insert_body, _body(checked, number))
-        driver.run(_insert_unindexed, _unindexed(checked, number))
-    return number
+    if number is None:
+        return None
+    driver.run(_insert_body, _body(checked, number))
+    driver.run(_insert_unindexed, _unindexed(checked, number))
+    return Stored(number, now, _due_at(checked, now))
 
 
 def _store_rest(
     driver: Driver, connection: Connection, messages: Sequence[CheckedMessage], now: datetime
-) -> list[int | None]:
+) -> list[Stored | None]:
     """Insert messages once the write lock is held, so that all numbers from the next one on are theirs."""
     since = connection.scalar(_next_number)
     driver.run_many(_insert_message, [_message(each, now) for each in messages])
@@ -90,7 +104,14 @@ def _store_rest(
     new = [(each, number) for each, number in zip(messages, numbers, strict=True) if number is not None]
     driver.run_many(_insert_body, [_body(*each) for each in new])
     driver.run_many(_insert_unindexed, [_unindexed(*each) for each in new])
-    return numbers
+    return [
+        None if number is None else Stored(number, now, _due_at(each, now))
+        for each, number in zip(messages, numbers, strict=True)
+    ]
+
+
+def _due_at(checked: CheckedMessage, now: datetime) -> datetime:
+    return now if checked.deliver_after is None else checked.deliver_after.astimezone(UTC)
 
 
 def _message(checked: CheckedMessage, now: datetime) -> dict[str, Any]:
