@@ -17,10 +17,18 @@ from rich.console import Console
 from orderflow_outbox.errors import OutboxError
 from worker.commands import output
 
-from . import enqueue
-from .figures import Plan, take_drain, take_enqueue, take_latency
+from . import enqueue, judging
+from .figures import Plan, take_drain, take_enqueue, take_judging, take_latency
 from .machine import machine
-from .report import complaint, drain_report, enqueue_report, latency_report, show, verdicts
+from .report import (
+    complaint,
+    drain_report,
+    enqueue_report,
+    judge_report,
+    latency_report,
+    show,
+    verdicts,
+)
 from .stage import BenchFailed, Stage, set_up
 from .watching import Watch, watching
 from .with_outbox import DEFAULT_WINDOW
@@ -40,6 +48,8 @@ class Figure(StrEnum):
     LATENCY = "latency"
     ENQUEUE_POSTGRESQL = "enqueue-postgresql"
     ENQUEUE_SQLITE = "enqueue-sqlite"
+    JUDGE_1 = "judge-1"
+    JUDGE_500 = "judge-500"
 
 
 def main(arguments: list[str]) -> int:
@@ -119,6 +129,10 @@ def _taken(stage: Stage, plan: Plan, chosen: frozenset[Figure], watch: Watch) ->
         name = Figure(f"enqueue-{database}")
         if name in chosen:
             report[name.value] = enqueue_report(take_enqueue(stage, plan, database, watch))
+    for items in judging.ITEMS:
+        name = Figure(f"judge-{items}")
+        if name in chosen:
+            report[name.value] = judge_report(take_judging(items, watch))
     return report
 
 

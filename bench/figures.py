@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from . import drain, enqueue, latency
+from . import drain, enqueue, judging, latency
 from .contestant import Contestant, Place
 from .drain import DrainRound
 from .enqueue import Enqueued
+from .judging import Judged
 from .latency import LatencyRound
 from .stage import Stage
 from .watching import Watch
@@ -91,6 +92,12 @@ def take_enqueue(stage: Stage, plan: Plan, database: str, watch: Watch) -> Enque
     rounds = -(-plan.transactions // enqueue.TRANSACTIONS_A_ROUND)
     watch.round(f"enqueue, {database}")
     return enqueue.take(stage, database, rounds, min(MANY, plan.messages), watch)
+
+
+def take_judging(items: int, watch: Watch) -> Judged:
+    """Take the figure `judge` for a report on so many items."""
+    watch.round(f"judge, {items} items")
+    return judging.take(items, watch)
 
 
 def _in_turn(

@@ -12,15 +12,18 @@ from rich.table import Table
 from .drain import DrainRound
 from .enqueue import TRANSACTIONS_A_ROUND, Enqueued
 from .figures import Pairs, Plan
+from .judging import Judged
 from .latency import MESSAGES_A_SECOND, LatencyRound, quantile
 from .tally import Tally
 
 FIGURES = ("drain", "latency")
 """Those of messages that arrive."""
 TRANSACTIONS = ("enqueue-postgresql", "enqueue-sqlite")
-"""Those of a shop's transactions; their ratios are the better the lower."""
-AT_MOST = {"enqueue-postgresql": 1.5, "enqueue-sqlite": 1.5}
-"""What a ratio is meant to be."""
+"""Those of a shop's transactions."""
+JUDGING = ("judge-1", "judge-500")
+"""Those of replies that are judged, by the number of their items."""
+AT_MOST = {"enqueue-postgresql": 1.5, "enqueue-sqlite": 1.5, "judge-1": 5.0, "judge-500": 2.0}
+"""What a ratio is meant to be; of these figures the lower is the better."""
 SIDES = ("outbox", "plain")
 SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
@@ -61,13 +64,25 @@ def enqueue_report(taken: Enqueued) -> dict[str, Any]:
     }
 
 
+def judge_report(taken: Judged) -> dict[str, Any]:
+    """Return what a reply takes in µs; the ratio is of judging it to parsing it alone."""
+    return {
+        "unit": "µs",
+        "outbox": _rates(taken.judging),
+        "plain": _rates(taken.parsing),
+        "ratio": _ratio(taken.judging, taken.parsing),
+        "per_second": _rounded(1e6 / statistics.median(taken.judging)),
+    }
+
+
 def verdicts(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Return each figure's ratio, which way it is better, and whether it is what it is meant to be.
 
     `target` and `met` are None for a figure that is meant to be nothing in particular.
     """
     return [
-        _verdict(name, report[name]["ratio"]["median"]) for name in _taken(report, FIGURES + TRANSACTIONS)
+        _verdict(name, report[name]["ratio"]["median"])
+        for name in _taken(report, FIGURES + TRANSACTIONS + JUDGING)
     ]
 
 
@@ -76,7 +91,7 @@ def _verdict(name: str, ratio: float) -> dict[str, Any]:
     return {
         "figure": name,
         "ratio": ratio,
-        "better": "lower" if name in TRANSACTIONS else "higher",
+        "better": "lower" if name in AT_MOST else "higher",
         "target": target,
         "met": None if target is None else ratio <= target,
     }
@@ -113,6 +128,8 @@ def show(report: dict[str, Any], plan: Plan, console: Console) -> None:
             table.add_row(f"latency {name}, ms", *_cells(figure, name, 1), *further)
     for name in _taken(report, TRANSACTIONS):
         _add_transactions(table, name, report[name])
+    for name in _taken(report, JUDGING):
+        _add_judging(table, name, report[name])
     console.print(table)
     for name in _taken(report, FIGURES):
         console.print(f"{name}: {'; '.join(_account(side, report[name][side]) for side in SIDES)}")
@@ -134,6 +151,12 @@ def _add_transactions(table: Table, name: str, figure: dict[str, Any]) -> None:
     cells = (*_cells(figure, "median", 3), _times(figure), _meant(name, figure))
     table.add_row(f"{name}, ms", *cells, rounds)
     table.add_row("  many at once, messages/s", f"{figure['many_per_second']:.0f}")
+
+
+def _add_judging(table: Table, name: str, figure: dict[str, Any]) -> None:
+    cells = (*_cells(figure, "median", 1), _times(figure), _meant(name, figure))
+    table.add_row(f"{name}, µs", *cells, f"{len(figure['ratio']['rounds'])} rounds")
+    table.add_row("  replies/s", f"{figure['per_second']:.0f}")
 
 
 def _meant(name: str, figure: dict[str, Any]) -> str:

@@ -1,10 +1,10 @@
-"""Reading the two configuration files, and saying exactly what is wrong with them."""
+"""Reading the configuration files, and saying exactly what is wrong with them."""
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,10 +19,13 @@ from orderflow_outbox.errors import shown
 
 from .destinations import Destination, DestinationsFile
 from .errors import ConfigError
+from .reply_rules import RulesFile
 from .settings import ENVIRONMENT_PREFIX, Settings
 from .values import in_words
 
 DEFAULT_FILE = Path(__file__).parent / "outbox.toml"
+INTERFACE_RULES = Path(__file__).parent / "rules.toml"
+"""What replies mean unless a deployer's rules say otherwise."""
 FILE_VARIABLE = "OUTBOX_CONFIG"
 DEADLINES_IN_A_LEASE = 3
 """A lease covers a wait in line, one attempt, and a margin for recording: a deadline each."""
@@ -40,12 +43,13 @@ class Configuration:
     settings: Settings
     destinations: Mapping[str, Destination]
     catalogue: Catalogue
+    rules: tuple[RulesFile, ...]
     file: Path
     destinations_file: Path
 
 
 def load(file: Path | None = None, need_secrets: bool = True) -> Configuration:
-    """Read the settings file, and the files of destinations and operations it names.
+    """Read the settings file, and the files of destinations, operations and rules it names.
 
     Args:
         file: the settings file; by default the one OUTBOX_CONFIG names, else `config/outbox.toml`.
@@ -61,9 +65,32 @@ def load(file: Path | None = None, need_secrets: bool = True) -> Configuration:
     _check_leases(settings, parsed.destinations, destinations_file)
     catalogue = _catalogue(settings, file)
     _check_operations(catalogue, parsed.destinations, destinations_file)
+    own = None if settings.rules_file is None else file.parent / settings.rules_file
+    rules = load_rules(own, catalogue, parsed.destinations)
     if need_secrets:
         _check_secrets(settings, file, parsed.destinations, destinations_file)
-    return Configuration(settings, parsed.destinations, catalogue, file, destinations_file)
+    return Configuration(settings, parsed.destinations, catalogue, rules, file, destinations_file)
+
+
+def load_rules(own: Path | None, catalogue: Catalogue, destinations: Iterable[str]) -> tuple[RulesFile, ...]:
+    """Read the rules on replies: a deployer's own, which are asked first, and the interface's.
+
+    Args:
+        own: the deployer's file, if there is one.
+        catalogue: the operations that rules may name.
+        destinations: the names of the destinations that rules may name.
+
+    Raises:
+        ConfigError: naming file, rule, what was found and what is allowed.
+    """
+    read = []
+    for file in (INTERFACE_RULES,) if own is None else (own, INTERFACE_RULES):
+        rules = _validated(RulesFile, file, _read_toml(file))
+        problems = rules.problems(catalogue, destinations)
+        if problems:
+            raise ConfigError([f"{file}: {problem}" for problem in problems])
+        read.append(rules)
+    return tuple(read)
 
 
 def load_settings(file: Path | None = None) -> Settings:

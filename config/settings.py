@@ -83,6 +83,7 @@ class Settings(BaseSettings):
     state_dir: Path = Path("var")
     destinations_file: Path = Path("destinations.toml")
     operations_file: Path | None = None
+    rules_file: Path | None = None
     engine: EngineSettings = EngineSettings()
     alerts: AlertSettings = AlertSettings()
     flower: FlowerSettings = FlowerSettings()

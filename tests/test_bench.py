@@ -84,6 +84,17 @@ def test_a_shops_transaction_is_timed_with_a_message_and_without(folder: Path) -
     assert not list(folder.iterdir()), "the benchmark leaves nothing behind"
 
 
+def test_judging_is_timed_against_parsing_alone(folder: Path) -> None:
+    done = bench(folder, "judge-1", "judge-500", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    for verdict, target in zip(report["figures"], (5.0, 2.0), strict=True):
+        figure = report[verdict["figure"]]
+        assert figure["outbox"]["median"] > figure["plain"]["median"] > 0
+        assert figure["per_second"] > 0
+        assert (verdict["better"], verdict["target"]) == ("lower", target)
+
+
 def test_a_ratio_is_judged_in_the_direction_of_its_figure() -> None:
     report = {
         "drain": {"ratio": {"median": 4.0}},

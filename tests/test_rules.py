@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config import load_rules
 from orderflow_outbox import PREDEFINED
 from worker.deliveries import Failure, Reply
-from worker.rules import MAX_TEXT_CHARACTERS, judge, leaves_in_doubt
+from worker.rules import Judge, leaves_in_doubt
+from worker.rules.words import MAX_TEXT_CHARACTERS
 from worker.verdicts import Delivered, Hold, Refused, RetryLater, Verdict
 
+INTERFACE = Judge(load_rules(None, PREDEFINED, ["main"]))
 NOW = datetime(2026, 11, 1, 9, 30, tzinfo=UTC)
 
 DELIVERED = ("delivered",)
@@ -62,6 +65,10 @@ def kind(verdict: Verdict) -> tuple[str, ...]:
             return SYSTEMIC if systemic else OF_THE_MESSAGE
 
 
+def judge(reply: Reply | Failure, operation: str = "order-import", in_doubt: bool = False) -> Verdict:
+    return INTERFACE.judge(reply, "main", PREDEFINED[operation], in_doubt, NOW)
+
+
 def judged(
     body: bytes = b"",
     status: int = 200,
@@ -71,7 +78,7 @@ def judged(
     **headers: str,
 ) -> Verdict:
     named = tuple((name.replace("_", "-").title(), value) for name, value in headers.items())
-    return judge(Reply(status, named, body, complete), PREDEFINED[operation], in_doubt, NOW)
+    return judge(Reply(status, named, body, complete), operation, in_doubt)
 
 
 # A report per item
@@ -338,13 +345,13 @@ def test_every_status_to_be_asked_again_may_say_when(status: int) -> None:
 
 @pytest.mark.parametrize("reason", ["connect_failed", "timeout", "connection_lost"])
 def test_a_transport_failure_is_the_destinations_fault(reason: str) -> None:
-    verdict = judge(Failure(reason, "no answer", True), PREDEFINED["order-import"], False, NOW)
+    verdict = judge(Failure(reason, "no answer", True), "order-import")
     assert (kind(verdict), verdict.why.reason) == (SYSTEMIC, reason)
 
 
 def test_a_bad_certificate_holds_the_destination() -> None:
     failure = Failure("bad_certificate", "self-signed certificate", False)
-    assert kind(judge(failure, PREDEFINED["order-import"], False, NOW)) == HOLD
+    assert kind(judge(failure, "order-import")) == HOLD
 
 
 # Doubt
@@ -423,7 +430,7 @@ def page(head: str = "", content: str = "") -> bytes:
 def test_what_a_verdict_tells_is_one_bounded_line_of_plain_text(
     reply: Reply | Failure, operation: str
 ) -> None:
-    text = judge(reply, PREDEFINED[operation], False, NOW).why.text
+    text = judge(reply, operation).why.text
     assert text.encode("utf-8")
     assert len(text) <= MAX_TEXT_CHARACTERS
     assert all(character == " " or character.isprintable() for character in text)

@@ -12,7 +12,7 @@ from orderflow_outbox import Operation
 
 from .deliveries import Claim, Failure, Outcome, Reply, Request
 from .requests import RequestBuilder
-from .rules import judge, leaves_in_doubt
+from .rules import Judge, leaves_in_doubt
 from .settling import expiry
 from .transport import Transport
 from .verdicts import Delivered, Refused, RetryLater, Verdict, Why
@@ -44,6 +44,7 @@ class Attempter:
         self._destinations = configuration.destinations
         self._builders = {name: RequestBuilder(each) for name, each in self._destinations.items()}
         self._catalogue = configuration.catalogue
+        self._judge = Judge(configuration.rules)
         self._transport = transport
         self._lease_seconds = lease.total_seconds()
         self._margin = LEASE_MARGIN * self._lease_seconds
@@ -89,7 +90,7 @@ class Attempter:
     ) -> Outcome:
         in_doubt = claim.in_doubt or leaves_in_doubt(reply)
         try:
-            verdict = judge(reply, operation, claim.in_doubt, claim.claimed_at)
+            verdict = self._judge.judge(reply, claim.destination, operation, claim.in_doubt, claim.claimed_at)
         except Exception as error:
             log.exception("message %d: judging its reply failed", claim.id)
             text = f"judging the reply failed: {type(error).__name__}"

@@ -13,6 +13,7 @@ def next_retry_at(
     policy: RetryPolicy,
     not_before: timedelta | None = None,
     chance: float = 0.5,
+    after: timedelta | None = None,
 ) -> datetime | None:
     """Return when the next try is due, or None when the last one has been made.
 
@@ -23,11 +24,12 @@ def next_retry_at(
         not_before: how long the receiver asked us to wait; it lengthens the wait up to the policy's
             limit and never shortens it.
         chance: a number from 0 to 1 that places the wait within its jitter; 0.5 is the middle.
+        after: the wait in place of the schedule's, which still says how many tries there are.
     """
     waits = policy.waits
     if tries > len(waits):
         return None
-    wait = waits[tries - 1] * (1 + policy.jitter * (2 * chance - 1))
+    wait = (after or waits[tries - 1]) * (1 + policy.jitter * (2 * chance - 1))
     if not_before is not None:
         wait = max(wait, min(not_before, policy.retry_after_header_max))
     return now + wait

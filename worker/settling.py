@@ -36,8 +36,8 @@ def settle(
             return _dead(outcome, why, followers)
         case Hold():
             return _again(outcome, now + HOLD_WAIT, outcome.claim.tries)
-        case RetryLater(why, _, not_before):
-            return _retried(outcome, now, policy, followers, why, not_before, chance())
+        case RetryLater() as later:
+            return _retried(outcome, now, policy, followers, later, chance())
         case None:
             return _again(outcome, now, outcome.claim.tries)
 
@@ -53,13 +53,12 @@ def _retried(
     now: datetime,
     policy: RetryPolicy,
     followers: WhenDead,
-    why: Why,
-    not_before: timedelta | None,
+    later: RetryLater,
     chance: float,
 ) -> Settlement:
-    claim = outcome.claim
+    claim, why = outcome.claim, later.why
     tries = claim.tries + 1
-    due_at = next_retry_at(now, tries, policy, not_before, chance)
+    due_at = next_retry_at(now, tries, policy, later.not_before, chance, later.after)
     if due_at is None:
         return _dead(outcome, Why(why.reason, f"after {tries} tries: {why.text}", why.rule), followers, tries)
     end = end_of_life(claim.created_at, claim.expires_at, policy)

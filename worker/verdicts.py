@@ -35,11 +35,13 @@ class RetryLater:
     Attributes:
         systemic: True when the destination is at fault, False when the message may be.
         not_before: how long the receiver asked us to wait, if it did.
+        after: the wait in place of the schedule's, where the rule has one of its own.
     """
 
     why: Why
     systemic: bool
     not_before: timedelta | None = None
+    after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +59,10 @@ class Hold:
 
 
 Verdict = Delivered | RetryLater | Refused | Hold
+
+_WORDS = {Delivered: "delivered", RetryLater: "retry", Refused: "refused", Hold: "hold"}
+
+
+def word_of(verdict: Verdict) -> str:
+    """Return the word for a verdict: in the log of attempts, in rules, and for people."""
+    return _WORDS[type(verdict)]

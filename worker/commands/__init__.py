@@ -11,7 +11,7 @@ from config import ConfigError
 from orderflow_outbox.errors import OutboxError
 from worker.database import trouble
 
-from . import configuration, dead, demonstration, messages, running
+from . import configuration, dead, demonstration, messages, rules, running
 from .arguments import UsageProblem
 from .running import RunFailed
 
@@ -29,6 +29,7 @@ messages.add_to(app)
 dead.add_to(app)
 running.add_to(app)
 configuration.add_to(app)
+rules.add_to(app)
 demonstration.add_to(app)
 
 

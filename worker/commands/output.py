@@ -32,6 +32,9 @@ WIDTH_OF_A_FILE = 200
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
 
+progress = Console(highlight=False, stderr=True)
+"""For what is of the moment: it goes to standard error, and into no pipe."""
+
 
 def print_json(value: Any) -> None:
     """Print one JSON document on one line."""

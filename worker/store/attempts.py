@@ -8,7 +8,7 @@ from typing import Any
 from orderflow_outbox.states import RELEASED
 from orderflow_outbox.tables import attempt
 from worker.deliveries import Outcome, Settlement
-from worker.verdicts import Delivered, Hold, Refused, RetryLater
+from worker.verdicts import word_of
 
 from .bulk import insert_many
 from .transactions import Transaction
@@ -16,7 +16,6 @@ from .transactions import Transaction
 MAX_STORED_REPLY_BYTES = 64 * 1024
 MAX_STORED_HEADERS = 100
 
-_WORDS = {Delivered: "delivered", RetryLater: "retry", Refused: "refused", Hold: "hold"}
 RESCUED = "rescued"
 
 
@@ -41,7 +40,7 @@ def _row(settlement: Settlement, with_evidence: bool) -> dict[str, Any]:
         "started_at": started_at,
         "finished_at": started_at + timedelta(seconds=outcome.seconds),
         "seconds": outcome.seconds,
-        "verdict": RELEASED if verdict is None else _WORDS[type(verdict)],
+        "verdict": RELEASED if verdict is None else word_of(verdict),
         "rule": None if verdict is None else verdict.why.rule,
         "reason": None if verdict is None else verdict.why.reason,
         "error": "cut short by a stop" if verdict is None else verdict.why.text,

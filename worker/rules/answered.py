@@ -1,0 +1,98 @@
+"""A reply under judgement: what rules ask of it, each found out once and only when it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+
+from lxml import etree
+
+from worker.deliveries import Reply
+
+MAX_SEARCHED_CHARACTERS = 64 * 1024
+"""Of a reply's words, so many are searched."""
+
+
+class Answered:
+    """An answer of OrderFlow's, or of a proxy before it.
+
+    Args:
+        reply: what was answered.
+        in_doubt: whether an earlier attempt of the message may have been carried out.
+    """
+
+    def __init__(self, reply: Reply, in_doubt: bool) -> None:
+        self.reply = reply
+        self.in_doubt = in_doubt
+
+    @cached_property
+    def document(self) -> etree._Element | None:
+        """Its root element; None where it broke off, is not XML, or declares entities."""
+        return _parsed(self.reply.body) if self.reply.complete else None
+
+    @cached_property
+    def root(self) -> str:
+        """The root element's name, without its namespace."""
+        return "" if self.document is None else local_name(self.document)
+
+    @cached_property
+    def media_type(self) -> str:
+        return self.reply.header("content-type").partition(";")[0].strip().lower()
+
+    @cached_property
+    def words(self) -> str:
+        """Its words: of XML those of every element, otherwise the whole body."""
+        if self.document is not None:
+            return " ".join(_first(self.document.itertext(), MAX_SEARCHED_CHARACTERS).split())
+        text = self.reply.body[:MAX_SEARCHED_CHARACTERS].decode("utf-8", "replace")
+        return " ".join(text.split())
+
+    @cached_property
+    def title(self) -> str:
+        """The title of a page."""
+        found = [] if self.document is None else _TITLE(self.document)
+        return "".join(found[0].itertext()) if isinstance(found, list) and found else ""
+
+
+def local_name(element: etree._Element) -> str:
+    """Return an element's name without its namespace; of a comment, nothing."""
+    tag = element.tag
+    return tag.rpartition("}")[2] if isinstance(tag, str) else ""
+
+
+def xpath(expression: str, namespaces: dict[str, str] | None = None) -> etree.XPath:
+    """Return a compiled XPath."""
+    return etree.XPath(expression, namespaces=namespaces or None, smart_strings=False)
+
+
+_TITLE = xpath("(//*[local-name() = 'head']/*[local-name() = 'title'])[1]")
+
+
+def _parsed(body: bytes) -> etree._Element | None:
+    if not body.lstrip().startswith((b"<", b"\xef\xbb\xbf<")) or b"<!ENTITY" in body:
+        return None
+    try:
+        return etree.fromstring(body, _parser())
+    except (etree.XMLSyntaxError, ValueError):
+        return None
+
+
+def _parser() -> etree.XMLParser:
+    return etree.XMLParser(
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        dtd_validation=False,
+        huge_tree=False,
+        recover=False,
+    )
+
+
+def _first(texts: Iterable[str], characters: int) -> str:
+    parts, length = [], 0
+    for text in texts:
+        parts.append(text)
+        length += len(text) + 1
+        if length > characters:
+            break
+    return " ".join(parts)[:characters]

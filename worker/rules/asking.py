@@ -1,0 +1,172 @@
+"""One rule, made ready to be asked of many replies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from fnmatch import translate
+from typing import Any
+
+from lxml import etree
+
+from config import ReplyRule, VerdictName, is_expression
+from worker.deliveries import Failure
+from worker.verdicts import Delivered, Hold, Refused, RetryLater, Verdict, Why
+
+from .answered import Answered, xpath
+from .items import judge_items
+from .waiting import asked_to_wait
+from .words import in_one_line
+
+Condition = Callable[[Answered], bool]
+Lift = Callable[[Answered], str]
+
+
+class AskedOfAnswers:
+    """A rule that judges answers.
+
+    Attributes:
+        status: the statuses it fits; None for any.
+    """
+
+    def __init__(self, rule: ReplyRule, namespaces: Mapping[str, str]) -> None:
+        self._rule = rule
+        self.status = rule.status
+        self._conditions = _conditions(rule, dict(namespaces))
+        self._lifts = [_lift(each, dict(namespaces)) for each in rule.text_from]
+
+    def fits(self, answered: Answered) -> bool:
+        """Tell whether all conditions hold but that on the status, which its asker knows."""
+        return all(condition(answered) for condition in self._conditions)
+
+    def verdict(self, answered: Answered, now: datetime) -> Verdict:
+        """Return what it decides.
+
+        Args:
+            now: for a Retry-After given as a date.
+        """
+        rule = self._rule
+        if rule.verdict is VerdictName.PER_ITEM and answered.document is not None:
+            return judge_items(answered.document, rule.name)
+        why = Why(_reason(rule, answered.reply.status, ""), self._text(answered), rule.name)
+        return _decided(rule, why, asked_to_wait(answered.reply, now))
+
+    def _text(self, answered: Answered) -> str:
+        for lift in self._lifts:
+            found = in_one_line(lift(answered))
+            if found:
+                return found
+        says = self._rule.says
+        return in_one_line(
+            says.format(
+                status=answered.reply.status,
+                failure="",
+                title=answered.title if "{title}" in says else "",
+                words=answered.words if "{words}" in says else "",
+                content_type=answered.reply.header("content-type") or "no content type",
+                bytes=len(answered.reply.body),
+            )
+        )
+
+
+class AskedOfFailures:
+    """A rule that judges why there is no answer."""
+
+    def __init__(self, rule: ReplyRule) -> None:
+        self._rule = rule
+
+    def fits(self, failure: Failure, in_doubt: bool) -> bool:
+        """Tell whether all conditions hold."""
+        named = self._rule.failure or ()
+        known = "any" in named or failure.reason in named
+        return known and self._rule.in_doubt in (None, in_doubt)
+
+    def verdict(self, failure: Failure) -> Verdict:
+        """Return what it decides."""
+        rule = self._rule
+        text = rule.says.format(
+            status="", failure=failure.reason, title="", words=failure.text, content_type="", bytes=0
+        )
+        return _decided(rule, Why(_reason(rule, None, failure.reason), in_one_line(text), rule.name), None)
+
+
+def _reason(rule: ReplyRule, status: int | None, failure: str) -> str:
+    return rule.reason.format(status="none" if status is None else status, failure=failure or "none")
+
+
+def _decided(rule: ReplyRule, why: Why, not_before: timedelta | None) -> Verdict:
+    match rule.verdict:
+        case VerdictName.DELIVERED:
+            return Delivered(why)
+        case VerdictName.REFUSED:
+            return Refused(why)
+        case VerdictName.HOLD:
+            return Hold(why)
+        case _:
+            return RetryLater(why, rule.systemic, not_before, rule.after)
+
+
+def _conditions(rule: ReplyRule, namespaces: dict[str, str]) -> list[Condition]:
+    """Return the conditions of a rule but that on the status, those first that cost least."""
+    found: list[Condition] = []
+    if rule.complete is not None:
+        found.append(lambda answered: answered.reply.complete is rule.complete)
+    if rule.in_doubt is not None:
+        found.append(lambda answered: answered.in_doubt is rule.in_doubt)
+    if rule.min_bytes is not None or rule.max_bytes is not None:
+        least, most = rule.min_bytes or 0, rule.max_bytes
+        found.append(lambda answered: _within(len(answered.reply.body), least, most))
+    if rule.content_type is not None:
+        types = [re.compile(translate(each.lower())) for each in rule.content_type]
+        found.append(lambda answered: any(each.match(answered.media_type) for each in types))
+    for name, expression in (rule.header or {}).items():
+        found.append(_header(name.lower(), re.compile(expression)))
+    if rule.xml is not None:
+        found.append(lambda answered: (answered.document is not None) is rule.xml)
+    if rule.root is not None:
+        names = frozenset(rule.root)
+        found.append(lambda answered: answered.root in names)
+    if rule.xpath is not None:
+        found.append(_xpath(xpath(rule.xpath, namespaces)))
+    if rule.text is not None:
+        words = re.compile(rule.text)
+        found.append(lambda answered: words.search(answered.words) is not None)
+    return found
+
+
+def _within(size: int, least: int, most: int | None) -> bool:
+    return least <= size and (most is None or size <= most)
+
+
+def _header(name: str, expression: re.Pattern[str]) -> Condition:
+    return lambda answered: expression.search(answered.reply.header(name)) is not None
+
+
+def _xpath(path: etree.XPath) -> Condition:
+    def holds(answered: Answered) -> bool:
+        if answered.document is None:
+            return False
+        found = path(answered.document)
+        return bool(found) and found == found  # what is no number is not itself, and means no
+
+    return holds
+
+
+def _lift(lift: str, namespaces: dict[str, str]) -> Lift:
+    if is_expression(lift):
+        expression = re.compile(lift[1:-1])
+        return lambda answered: _matched(expression.search(answered.words))
+    path = xpath(lift, namespaces)
+    return lambda answered: "" if answered.document is None else _told(path(answered.document))
+
+
+def _matched(match: re.Match[str] | None) -> str:
+    return "" if match is None else match[1 if match.re.groups else 0] or ""
+
+
+def _told(found: Any) -> str:
+    first = found[0] if isinstance(found, list) and found else found
+    if isinstance(first, etree._Element):
+        return " ".join(first.itertext())
+    return "" if isinstance(first, list) else str(first)

@@ -1,0 +1,114 @@
+"""Stored replies, each with what was known when it was judged: for judging them again by other rules."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, and_, false, func, or_, select
+
+from orderflow_outbox.tables import attempt, message
+from worker.deliveries import Reply
+
+from .finding import Filter
+from .transactions import Transaction
+
+BATCH = 500
+
+_before = attempt.alias("before")
+_origin = message.alias("origin")
+# The doubt before an attempt is that after the one before it; a replay begins with its origin's.
+_doubt_before = func.coalesce(
+    select(_before.c.in_doubt)
+    .where(_before.c.message_id == attempt.c.message_id, _before.c.n < attempt.c.n)
+    .order_by(_before.c.n.desc())
+    .limit(1)
+    .scalar_subquery(),
+    select(_origin.c.in_doubt).where(_origin.c.id == message.c.replay_of).scalar_subquery(),
+    false(),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReply:
+    """A reply as it was stored, and how it was judged.
+
+    Attributes:
+        reply: its stored part.
+        is_whole: whether that is all of it, as it was judged.
+        in_doubt: whether an earlier attempt may have been carried out.
+        judged_at: when it came.
+    """
+
+    message_id: int
+    attempt: int
+    destination: str
+    operation: str
+    reply: Reply
+    is_whole: bool
+    in_doubt: bool
+    judged_at: datetime
+    verdict: str
+    reason: str
+    rule: str
+    text: str
+
+
+def stored_replies(transaction: Transaction, wanted: Filter) -> Iterator[StoredReply]:
+    """Yield stored replies in the order of their messages, a bounded batch at a time.
+
+    Args:
+        wanted: of which messages, and since when.
+    """
+    last = (0, 0)
+    while True:
+        rows = transaction.connection.execute(
+            select(
+                attempt,
+                message.c.destination,
+                message.c.operation,
+                _doubt_before.label("doubt_before"),
+            )
+            .join_from(attempt, message)
+            .where(
+                attempt.c.status.is_not(None),
+                wanted.on(attempt.c.finished_at, attempt.c.reason),
+                or_(
+                    attempt.c.message_id > last[0],
+                    and_(attempt.c.message_id == last[0], attempt.c.n > last[1]),
+                ),
+            )
+            .order_by(attempt.c.message_id, attempt.c.n)
+            .limit(BATCH)
+        ).all()
+        yield from map(_stored, rows)
+        if len(rows) < BATCH:
+            return
+        last = rows[-1].message_id, rows[-1].n
+
+
+def last_reply(transaction: Transaction, message_id: int) -> StoredReply | None:
+    """Return the reply to a message's last attempt that had one, None where there is none."""
+    last = deque(stored_replies(transaction, Filter(ids=(message_id,))), maxlen=1)
+    return last[0] if last else None
+
+
+def _stored(row: Row[Any]) -> StoredReply:
+    headers = tuple((str(name), str(value)) for name, value in row.reply_headers or ())
+    return StoredReply(
+        message_id=row.message_id,
+        attempt=row.n,
+        destination=row.destination,
+        operation=row.operation,
+        reply=Reply(row.status, headers, row.reply_body or b""),
+        is_whole=bool(row.reply_complete),
+        in_doubt=row.doubt_before,
+        judged_at=row.finished_at,
+        verdict=row.verdict,
+        reason=row.reason or "",
+        rule=row.rule or "",
+        text=row.error or "",
+    )
