@@ -5,8 +5,9 @@ from __future__ import annotations
 from .destinations import Authentication, Destination
 from .errors import ConfigError
 from .loading import Configuration, load, load_rules, load_settings
-from .reply_rules import ReplyRule, RulesFile, VerdictName, is_expression
+from .reply_rules import ItemRule, ItemVerdict, ReplyRule, RulesFile, VerdictName
 from .retry_policy import RetryPolicy
+from .rule import Rule, is_expression
 from .settings import AlertSettings, EngineSettings, Hook, Settings
 from .values import in_words
 
@@ -18,8 +19,11 @@ __all__ = [
     "Destination",
     "EngineSettings",
     "Hook",
+    "ItemRule",
+    "ItemVerdict",
     "ReplyRule",
     "RetryPolicy",
+    "Rule",
     "RulesFile",
     "Settings",
     "VerdictName",

@@ -6,37 +6,40 @@ A deployer's own come before the interface's table, `config/rules.toml`, which i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from lxml import etree
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from orderflow_outbox import Answer, Catalogue
 
+from .rule import Expression, Names, Rule, problems_of
 from .values import Duration, Strict
 
-NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-REASON = re.compile(r"[a-z][a-z0-9_]*")
-MAX_NAME_CHARACTERS = 64
 ANY_FAILURE = "any"
-REASON_PLACES = frozenset({"status", "failure"})
-TEXT_PLACES = frozenset({"status", "failure", "title", "content_type", "bytes", "words"})
-
 _STATUS = re.compile(r"(?P<first>[1-5])xx|(?P<low>[1-5][0-9][0-9])(?:-(?P<high>[1-5][0-9][0-9]))?")
-_PLACE = re.compile(r"\{([^{}]*)\}")
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+*-]+/[A-Za-z0-9!#$&^_.+*-]+")
+
+Failures = list[Literal["any", "bad_certificate", "connect_failed", "connection_lost", "timeout"]]
 
 
 class VerdictName(StrEnum):
-    """What a rule decides."""
+    """What a rule on a reply decides."""
 
     DELIVERED = "delivered"
     RETRY = "retry"
     REFUSED = "refused"
     HOLD = "hold"
     PER_ITEM = "per-item"
+
+
+class ItemVerdict(StrEnum):
+    """What a rule on an item decides."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    REFUSED = "refused"
 
 
 def _statuses(value: Any) -> frozenset[int]:
@@ -58,66 +61,45 @@ def _statuses(value: Any) -> frozenset[int]:
     return frozenset(found)
 
 
-def _expression(value: str) -> re.Pattern[str]:
-    try:
-        return re.compile(value)
-    except re.error as error:
-        raise ValueError(f"it is no regular expression ({error})") from None
+class ReplyRule(Rule):
+    """One rule on replies: where it applies, its conditions, its verdict, and what is told of it."""
 
+    REASON_PLACES: ClassVar[frozenset[str]] = frozenset({"status", "failure"})
+    TEXT_PLACES: ClassVar[frozenset[str]] = frozenset(
+        {"status", "failure", "title", "content_type", "bytes", "words"}
+    )
+    CONDITIONS: ClassVar[tuple[str, ...]] = (
+        "status",
+        "content_type",
+        "header",
+        "xml",
+        "root",
+        "xpath",
+        "text",
+        "min_bytes",
+        "max_bytes",
+        "complete",
+        "answer",
+        "failure",
+        "in_doubt",
+    )
 
-def _text_of_expression(value: Any) -> Any:
-    if isinstance(value, str):
-        _expression(value)
-    return value
-
-
-Statuses = Annotated[frozenset[int], BeforeValidator(_statuses)]
-Expression = Annotated[str, BeforeValidator(_text_of_expression)]
-Names = Annotated[list[str], Field(min_length=1)]
-
-
-class ReplyRule(Strict):
-    """One rule: where it applies, its conditions, its verdict, and what is told of it."""
-
-    name: str
-    operations: Names | None = None
-    destinations: Names | None = None
-
-    status: Statuses | None = None
+    status: Annotated[frozenset[int], BeforeValidator(_statuses)] | None = None
     content_type: Names | None = None
     header: Mapping[str, Expression] | None = Field(default=None, min_length=1)
     xml: bool | None = None
     root: Names | None = None
-    xpath: str | None = None
-    text: Expression | None = None
     min_bytes: int | None = Field(default=None, ge=0)
     max_bytes: int | None = Field(default=None, ge=0)
     complete: bool | None = None
     answer: Annotated[list[Answer], Field(min_length=1)] | None = None
-    failure: (
-        Annotated[
-            list[Literal["any", "bad_certificate", "connect_failed", "connection_lost", "timeout"]],
-            Field(min_length=1),
-        ]
-        | None
-    ) = None
-    in_doubt: bool | None = None
+    failure: Annotated[Failures, Field(min_length=1)] | None = None
 
     verdict: VerdictName
     systemic: bool = False
     after: Duration | None = None
     reason: str = "http_{status}"
-    text_from: list[str] = Field(default_factory=list)
     says: str = "HTTP {status} {title}"
-
-    @field_validator("name")
-    @classmethod
-    def _is_a_name(cls, value: str) -> str:
-        if not NAME.fullmatch(value) or len(value) > MAX_NAME_CHARACTERS:
-            raise ValueError(
-                f"use lower-case words joined by hyphens, {MAX_NAME_CHARACTERS} characters at most"
-            )
-        return value
 
     @field_validator("content_type")
     @classmethod
@@ -127,24 +109,10 @@ class ReplyRule(Strict):
                 raise ValueError(f'{each!r} is no media type: write it as "text/html" or "text/*"')
         return value
 
-    @field_validator("reason")
-    @classmethod
-    def _is_a_code(cls, value: str) -> str:
-        _check_places(value, REASON_PLACES)
-        if not REASON.fullmatch(_PLACE.sub("x", value)) or len(value) > MAX_NAME_CHARACTERS:
-            raise ValueError('use lower-case letters, digits and _, as in "no_stock" or "http_{status}"')
-        return value
-
-    @field_validator("says")
-    @classmethod
-    def _has_places(cls, value: str) -> str:
-        _check_places(value, TEXT_PLACES)
-        return value
-
     @model_validator(mode="after")
     def _conditions_go_together(self) -> ReplyRule:
         of_documents = [name for name in ("root", "xpath") if getattr(self, name) is not None]
-        if self.failure is not None and (named := self._conditions() - {"failure", "in_doubt"}):
+        if self.failure is not None and (named := self.conditions() - {"failure", "in_doubt"}):
             raise ValueError(
                 f"failure and {_listed(named)} exclude each other: without an answer there is none"
             )
@@ -159,47 +127,34 @@ class ReplyRule(Strict):
             raise ValueError("min_bytes and max_bytes exclude each other: no size is between them")
         if self.verdict is not VerdictName.RETRY and (self.systemic or self.after is not None):
             raise ValueError(f"systemic and after belong to retry: take them out, or change {self.verdict}")
-        if self.verdict is VerdictName.PER_ITEM and self.failure is not None:
-            raise ValueError("per-item needs an answer, and failure has none: choose another verdict")
+        if self.verdict is VerdictName.PER_ITEM and (self.failure is not None or self.xml is False):
+            raise ValueError("per-item needs a report, and here is none: choose another verdict")
         return self
-
-    def _conditions(self) -> set[str]:
-        """Return the names of its conditions."""
-        return {name for name in CONDITIONS if getattr(self, name) is not None}
 
     @property
     def is_unconditional(self) -> bool:
         """Whether it fits every answer, or every lack of one."""
-        return not self._conditions() or (self.failure == [ANY_FAILURE] and self.in_doubt is None)
+        return not self.conditions() or (self.failure == [ANY_FAILURE] and self.in_doubt is None)
 
-    def covers(self, other: ReplyRule) -> bool:
-        """Tell whether it is asked wherever `other` is, so that behind it `other` would never be."""
+    def covers(self, other: Rule) -> bool:
+        """Tell whether it is asked wherever `other` is: an answer is another thing than the lack of one."""
         return (
-            (self.failure is None) == (other.failure is None)
-            and _includes(self.operations, other.operations)
-            and _includes(self.destinations, other.destinations)
+            isinstance(other, ReplyRule)
+            and (self.failure is None) == (other.failure is None)
+            and super().covers(other)
         )
 
-    def applies_to(self, destination: str, operation: str) -> bool:
-        """Tell whether it is asked of this operation's replies at this destination."""
-        return _includes(self.operations, [operation]) and _includes(self.destinations, [destination])
 
+class ItemRule(Rule):
+    """One rule on the report of an item, asked where a reply is judged per item."""
 
-CONDITIONS = (
-    "status",
-    "content_type",
-    "header",
-    "xml",
-    "root",
-    "xpath",
-    "text",
-    "min_bytes",
-    "max_bytes",
-    "complete",
-    "answer",
-    "failure",
-    "in_doubt",
-)
+    REASON_PLACES: ClassVar[frozenset[str]] = frozenset()
+    TEXT_PLACES: ClassVar[frozenset[str]] = frozenset({"reference", "words"})
+    CONDITIONS: ClassVar[tuple[str, ...]] = ("group", "xpath", "text", "in_doubt")
+
+    group: Names | None = None
+    verdict: ItemVerdict
+    says: str = "{words}"
 
 
 class RulesFile(Strict):
@@ -207,76 +162,15 @@ class RulesFile(Strict):
 
     namespaces: Mapping[str, str] = Field(default_factory=dict)
     rules: list[ReplyRule] = Field(default_factory=list)
+    items: list[ItemRule] = Field(default_factory=list)
 
     def problems(self, catalogue: Catalogue, destinations: Iterable[str]) -> list[str]:
         """Return what is wrong with it, each with its place: what one rule alone cannot know."""
         known = {"operations": sorted(catalogue), "destinations": sorted(destinations)}
-        found = []
-        for place, rule in enumerate(self.rules):
-            where = f"rules.{place} ({rule.name})"
-            found += [f"{where}: {problem}" for problem in self._problems_of(rule, known)]
-            for before, earlier in enumerate(self.rules[:place]):
-                if earlier.name == rule.name:
-                    found.append(f"{where}: rules.{before} has that name already: choose another")
-                if earlier.is_unconditional and earlier.covers(rule):
-                    found.append(
-                        f"{where}: it would never be asked, since rules.{before} ({earlier.name}) before it "
-                        "has no condition: move it up, or take it out"
-                    )
-        return found
-
-    def _problems_of(self, rule: ReplyRule, known: Mapping[str, Sequence[str]]) -> list[str]:
-        found = [
-            f"{key} names {name!r}, which nobody knows: choose of {', '.join(names)}"
-            for key, names in known.items()
-            for name in getattr(rule, key) or ()
-            if name not in names
+        return [
+            *problems_of("rules", self.rules, known, self.namespaces),
+            *problems_of("items", self.items, known, self.namespaces),
         ]
-        if rule.xpath is not None and (problem := self._wrong_with(rule.xpath)):
-            found.append(f"xpath is {rule.xpath!r}: {problem}")
-        for each in rule.text_from:
-            problem = _wrong_with_expression(each) if is_expression(each) else self._wrong_with(each)
-            if problem:
-                found.append(f"text_from is {each!r}: {problem}")
-        return found
-
-    def _wrong_with(self, xpath: str) -> str:
-        """Return what is wrong with an XPath; nothing where it is one."""
-        try:
-            compiled = etree.XPath(xpath, namespaces=dict(self.namespaces))
-            compiled(etree.Element("any"))
-        except etree.XPathError as error:
-            return f"it is no XPath ({error}); prefixes stand in a table [namespaces]"
-        except (TypeError, ValueError) as error:
-            return f"it is no XPath ({error})"
-        return ""
-
-
-def is_expression(lift: str) -> bool:
-    """Tell whether `text_from` holds a regular expression, between slashes, and not an XPath."""
-    return len(lift) > 2 and lift.startswith("/") and lift.endswith("/")
-
-
-def _wrong_with_expression(lift: str) -> str:
-    try:
-        _expression(lift[1:-1])
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
-def _check_places(text: str, places: Iterable[str]) -> None:
-    for name in _PLACE.findall(text):
-        if name not in places:
-            raise ValueError(
-                f"{{{name}}} is no place: use {', '.join(f'{{{each}}}' for each in sorted(places))}"
-            )
-    if {"{", "}"} & set(_PLACE.sub("", text)):
-        raise ValueError("a brace stands alone: write a place such as {status}")
-
-
-def _includes(wider: Sequence[str] | None, narrower: Sequence[str] | None) -> bool:
-    return wider is None or (narrower is not None and set(narrower) <= set(wider))
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 from simulator.operations import OPERATIONS
 
-KINDS = ("500", "slow", "reset", "cut", "silent", "unavailable", "unauthorised")
+KINDS = ("500", "slow", "reset", "cut", "silent", "omit", "unavailable", "unauthorised")
 DEFAULT_DELAY = 1.0
 MAX_DELAY = 3600.0
 

@@ -111,7 +111,7 @@ class Server:
             return wire.reset(request)
         if fault and kind == "slow":
             await asyncio.sleep(fault.delay)
-        reply = self._orderflow.answer(call, record.n)
+        reply = self._orderflow.answer(call, record.n, omits=kind == "omit")
         answered = kind not in ("cut", "silent") and not wire.is_gone(request)
         self.ledger.finish(record, reply.status if answered else None)
         if kind == "cut":

@@ -34,7 +34,7 @@ def judged(
     destination: str = "main",
     in_doubt: bool = False,
 ) -> Verdict:
-    return judge.judge(reply, destination, PREDEFINED[operation], in_doubt, NOW)
+    return judge.judge(reply, destination, PREDEFINED[operation], in_doubt, NOW).verdict
 
 
 def answer(body: bytes = PAGE, status: int = 200, complete: bool = True, **headers: str) -> Reply:

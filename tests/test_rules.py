@@ -66,7 +66,7 @@ def kind(verdict: Verdict) -> tuple[str, ...]:
 
 
 def judge(reply: Reply | Failure, operation: str = "order-import", in_doubt: bool = False) -> Verdict:
-    return INTERFACE.judge(reply, "main", PREDEFINED[operation], in_doubt, NOW)
+    return INTERFACE.judge(reply, "main", PREDEFINED[operation], in_doubt, NOW).verdict
 
 
 def judged(
@@ -92,8 +92,9 @@ def judged(
         (report(item("SO-1"), duplicates=item("SO-2")), DELIVERED, "imported"),
         (report(duplicates=item("SO-1")), DELIVERED, "duplicate"),
         (report(failures=item("SO-1", FAILURE)), REFUSED, "items_failed"),
-        (report(item("SO-1"), failures=item("SO-2", FAILURE)), REFUSED, "items_failed"),
-        (report(failures=item("SO-1"), duplicates=item("SO-2")), REFUSED, "items_failed"),
+        (report(failures=item("SO-1", FAILURE) * 2), REFUSED, "items_failed"),
+        (report(item("SO-1"), failures=item("SO-2", FAILURE)), DELIVERED, "split"),
+        (report(failures=item("SO-1"), duplicates=item("SO-2")), DELIVERED, "split"),
         (report(), SYSTEMIC, "unknown_reply"),
         (b"<importResult><importSuccesses/></importResult>", SYSTEMIC, "unknown_reply"),
         (report(item("SO-1"), attributes=' xmlns="urn:orderflow"'), DELIVERED, "imported"),
@@ -103,7 +104,7 @@ def judged(
         (report(item("SO-1")).decode().encode("utf-16"), SYSTEMIC, "unknown_reply"),
     ],
 )
-def test_an_import_is_delivered_only_when_no_item_failed(
+def test_an_import_is_delivered_refused_or_split_by_what_its_items_are(
     body: bytes, expected: tuple[str, ...], reason: str
 ) -> None:
     verdict = judged(body)
@@ -111,8 +112,13 @@ def test_an_import_is_delivered_only_when_no_item_failed(
 
 
 def test_failed_items_are_told_with_their_reason() -> None:
-    verdict = judged(report(item("SO-1"), failures=item("SO-2", FAILURE)))
-    assert verdict.why.text == "1 of 2 items failed: SO-2: no such SKU"
+    verdict = judged(report(failures=item("SO-1", FAILURE) + item("SO-2")))
+    assert verdict.why.text == "2 of 2 items failed: SO-1: no such SKU; SO-2: no reason given"
+
+
+def test_a_message_that_is_split_tells_into_what() -> None:
+    verdict = judged(report(item("SO-1"), duplicates=item("SO-2"), failures=item("SO-3", FAILURE)))
+    assert verdict.why.text == "2 done, 1 refused"
 
 
 def test_failed_items_of_a_namespaced_report_are_told_with_their_reason() -> None:

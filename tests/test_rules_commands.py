@@ -68,10 +68,11 @@ def test_a_reply_in_a_file_is_judged_and_the_rule_is_named(shell: Shell, file: s
         "rule": "unknown-body",
         "reason": "unknown_reply",
         "text": "HTTP 200 with an unknown body (no content type)",
+        "items": [],
         "systemic": True,
         "after_seconds": None,
     }
-    told = {"verdict": "refused", "rule": "sold-out", "reason": "sold_out", "text": "Sold out"}
+    told = {"verdict": "refused", "rule": "sold-out", "reason": "sold_out", "text": "Sold out", "items": []}
     assert asked(shell, "rules", "test", file, "--rules", own) == told
     ran = shell.any("rules", "test", file, "--rules", own)
     assert "refused: rule sold-out, reason sold_out" in ran.out
@@ -132,6 +133,7 @@ def test_every_past_verdict_that_would_flip_is_listed(
         "rule": "sold-out",
         "reason": "sold_out",
         "text": "Sold out",
+        "items": [],
     }
     ran = shell.any("rules", "replay", "--since", "1h", "--rules", own)
     assert "retry (unknown-body)" in ran.out

@@ -548,7 +548,7 @@ def test_a_fault_is_read_from_words(spec: str, fault: Fault) -> None:
     ("spec", "found", "allowed"),
     [
         ("", "kind ''", "500, slow, reset"),
-        ("boom:0.1", "kind 'boom'", "500, slow, reset, cut, silent, unavailable, unauthorised"),
+        ("boom:0.1", "kind 'boom'", "500, slow, reset, cut, silent, omit, unavailable, unauthorised"),
         ("500:often", "probability 'often'", "a number"),
         ("500:1.5", "probability 1.5", "from 0 to 1"),
         ("500:nan", "probability nan", "from 0 to 1"),

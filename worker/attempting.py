@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 from config import Configuration
@@ -90,15 +91,20 @@ class Attempter:
     ) -> Outcome:
         in_doubt = claim.in_doubt or leaves_in_doubt(reply)
         try:
-            verdict = self._judge.judge(reply, claim.destination, operation, claim.in_doubt, claim.claimed_at)
+            verdict, items = self._judge.judge(
+                reply, claim.destination, operation, claim.in_doubt, claim.claimed_at, claim.payload
+            )
         except Exception as error:
             log.exception("message %d: judging its reply failed", claim.id)
             text = f"judging the reply failed: {type(error).__name__}"
-            verdict = RetryLater(Why("not_judged", text, "engine"), systemic=False)
+            verdict, items = RetryLater(Why("not_judged", text, "engine"), systemic=False), ()
             in_doubt = True
         if isinstance(verdict, Delivered):
             in_doubt = False
-        return self._outcome(claim, verdict, request, reply, in_doubt, started, lease_ends)
+        elif not all(item.mentioned for item in items):
+            in_doubt = True
+        outcome = self._outcome(claim, verdict, request, reply, in_doubt, started, lease_ends)
+        return replace(outcome, items=items)
 
     def _outcome(
         self,

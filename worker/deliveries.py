@@ -8,7 +8,7 @@ from datetime import datetime
 
 from orderflow_outbox import State
 
-from .verdicts import Verdict, Why
+from .verdicts import ItemResult, Verdict, Why
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,27 @@ class Outcome:
     in_doubt: bool = False
     started_after: float = 0.0
     seconds: float = 0.0
+    items: tuple[ItemResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """Items of a message that go on as a message of their own.
+
+    Attributes:
+        payload: the document with their bytes alone.
+        terms: the words it is found by, in one text.
+        why: why it is dead, or is sent again.
+    """
+
+    payload: bytes
+    terms: str
+    state: State
+    due_at: datetime | None
+    tries: int
+    in_doubt: bool
+    blocks: bool
+    why: Why
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +133,7 @@ class Settlement:
     Attributes:
         death: why it is dead; None otherwise.
         blocks: whether later messages of its key still wait for it.
+        children: what becomes of items that went another way than the rest.
     """
 
     outcome: Outcome
@@ -121,6 +143,7 @@ class Settlement:
     in_doubt: bool
     blocks: bool
     death: Why | None = None
+    children: tuple[Child, ...] = ()
 
     @property
     def claim(self) -> Claim:

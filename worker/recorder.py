@@ -74,7 +74,7 @@ class Recorder:
             self._writing.off(error)
             return False
         self._writing.on()
-        self.recorded += len(settlements)
+        self.recorded += sum(each.claim.attempt > 0 for each in settlements)
         for each in settlements:
             self._tell(each)
         return True
@@ -102,7 +102,7 @@ class Recorder:
         with self._store.writing() as transaction:
             held = still_held(transaction, [each.claim for each in outcomes])
             settlements = [self._settled(each, transaction) for each in outcomes if each.claim.id in held]
-            record(transaction, settlements, self._alert_times, with_evidence)
+            children = record(transaction, settlements, self._alert_times, with_evidence)
             self._count_refusals(transaction, settlements)
         for each in outcomes:
             if each.claim.id not in held:
@@ -111,7 +111,7 @@ class Recorder:
                     each.claim.id,
                     each.claim.attempt,
                 )
-        return settlements
+        return [*settlements, *children]
 
     def _settled(self, outcome: Outcome, transaction: Transaction) -> Settlement:
         claim = outcome.claim

@@ -9,7 +9,7 @@ from orderflow_outbox import Operation
 
 from .rules import Judge
 from .store.replies import StoredReply
-from .verdicts import Verdict, word_of
+from .verdicts import SPLIT, Judgement, word_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,17 @@ class Rejudged:
     """
 
     stored: StoredReply
-    now: Verdict | None
+    now: Judgement | None
     untold: str = ""
 
     @property
     def flips(self) -> bool:
-        """Whether the message would have gone another way."""
-        return self.now is not None and word_of(self.now) != self.stored.verdict
+        """Whether the message would have gone another way, or been split otherwise than it was."""
+        if self.now is None:
+            return False
+        verdict, stored = self.now.verdict, self.stored
+        splits = verdict.why.reason == SPLIT, stored.reason == SPLIT
+        return word_of(verdict) != stored.verdict or splits[0] is not splits[1]
 
 
 def rejudge(
@@ -45,6 +49,8 @@ def rejudge(
             yield Rejudged(stored, judged_again(stored, judge, operation))
 
 
-def judged_again(stored: StoredReply, judge: Judge, operation: Operation) -> Verdict:
+def judged_again(stored: StoredReply, judge: Judge, operation: Operation) -> Judgement:
     """Return what the rules make of a stored reply, as at the moment when it came."""
-    return judge.judge(stored.reply, stored.destination, operation, stored.in_doubt, stored.judged_at)
+    return judge.judge(
+        stored.reply, stored.destination, operation, stored.in_doubt, stored.judged_at, stored.payload
+    )

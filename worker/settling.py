@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from config import RetryPolicy
@@ -10,6 +11,7 @@ from orderflow_outbox import Operation, State, WhenDead
 
 from .deliveries import Claim, Outcome, Settlement
 from .retry import end_of_life, next_retry_at
+from .splitting import split
 from .verdicts import Delivered, Hold, Refused, RetryLater, Why
 
 HOLD_WAIT = timedelta(seconds=30)
@@ -31,7 +33,8 @@ def settle(
     """
     match outcome.verdict:
         case Delivered():
-            return _ended(outcome, State.DELIVERED, None, in_doubt=False, blocks=False)
+            delivered = _ended(outcome, State.DELIVERED, None, in_doubt=False, blocks=False)
+            return replace(delivered, children=split(outcome, now, policy, followers, chance))
         case Refused(why):
             return _dead(outcome, why, followers)
         case Hold():

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
+
+MAX_NAMED_ITEMS = 5
+SPLIT = "split"
+"""The reason of a message whose items went different ways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +73,46 @@ _WORDS = {Delivered: "delivered", RetryLater: "retry", Refused: "refused", Hold:
 def word_of(verdict: Verdict) -> str:
     """Return the word for a verdict: in the log of attempts, in rules, and for people."""
     return _WORDS[type(verdict)]
+
+
+class ItemResult(NamedTuple):
+    """What became of one item of a message.
+
+    Attributes:
+        place: where it stands in the message, from 1.
+        reference: its externalReference.
+        verdict: what the report on it means.
+        mentioned: whether there was a report on it.
+    """
+
+    place: int
+    reference: str
+    verdict: Delivered | RetryLater | Refused
+    mentioned: bool = True
+
+
+class Judgement(NamedTuple):
+    """What a reply means for a message, and for each of its items where it reports on them.
+
+    Delivered may come with items that are not: these go on as messages of their own.
+    """
+
+    verdict: Verdict
+    items: tuple[ItemResult, ...] = ()
+
+
+def most_common_reason(items: Sequence[ItemResult]) -> str:
+    """Return the reason that most items have."""
+    return Counter(item.verdict.why.reason for item in items).most_common(1)[0][0]
+
+
+def failures_in_words(items: Sequence[ItemResult], of: int) -> str:
+    """Return which items failed, and why: those named that find room in one line.
+
+    Args:
+        items: those that failed.
+        of: how many items there were.
+    """
+    named = "; ".join(f"{item.reference or '?'}: {item.verdict.why.text}" for item in items[:MAX_NAMED_ITEMS])
+    more = f" and {len(items) - MAX_NAMED_ITEMS} more" if len(items) > MAX_NAMED_ITEMS else ""
+    return f"{len(items)} of {of} items failed: {named}{more}"

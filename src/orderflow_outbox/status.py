@@ -14,7 +14,7 @@ from .errors import InvalidQuestion, shown
 from .messages import MAX_VERSION
 from .operations import CONTROL_CHARACTER
 from .states import HELD, RELEASED, Resolution, State
-from .tables import attempt, audit, dead_letter, gate, message, term, unindexed
+from .tables import attempt, audit, dead_letter, gate, item, message, term, unindexed
 from .terms import KEY, SEPARATOR
 
 _elder = message.alias("elder")
@@ -180,7 +180,7 @@ def _reason(connection: Connection, row: Any, held: str | None) -> str:
         case State.SENDING:
             return "it is being sent"
         case State.DELIVERED:
-            return "it was delivered"
+            return f"it was delivered{_but_for_items(connection, row.id)}"
         case State.DEAD:
             return _why_it_is_dead(connection, row.id)
         case State.SUPERSEDED:
@@ -188,6 +188,17 @@ def _reason(connection: Connection, row: Any, held: str | None) -> str:
         case State.CANCELLED:
             why = _text(connection, audit.c.why, audit.c.message_id == row.id, audit.c.verb == "cancel")
             return "it was cancelled" if why is None else f"it was cancelled: {why}"
+
+
+def _but_for_items(connection: Connection, message_id: int) -> str:
+    """Return in words how many of its items went another way, at the attempt that delivered the others."""
+    last = select(func.max(item.c.n)).where(item.c.message_id == message_id).scalar_subquery()
+    others = connection.scalar(
+        select(func.count()).where(
+            item.c.message_id == message_id, item.c.n == last, item.c.verdict != State.DELIVERED.value
+        )
+    )
+    return f", but for items that are messages of their own: {others}" if others else ""
 
 
 def _why_it_waits(connection: Connection, row: Any, held: str | None) -> str:

@@ -52,6 +52,15 @@ def terms_of(
     found: dict[str, None] = {} if key is None else {f"{KEY}{SEPARATOR}{key}": None}
     if query:
         _lift_from_query(found, operation, query)
+    return _with_imports(found, imports)
+
+
+def terms_of_imports(key: str | None, imports: Iterable[ImportFound]) -> str:
+    """Return the terms of some imports of a message, as `terms_of` does of all."""
+    return _with_imports({} if key is None else {f"{KEY}{SEPARATOR}{key}": None}, imports)
+
+
+def _with_imports(found: dict[str, None], imports: Iterable[ImportFound]) -> str:
     for each in imports:
         _lift_from_import(found, each)
         if len(found) >= MAX_TERMS:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from orderflow_outbox import State
-from worker.store.finding import Life
+from worker.store.finding import Life, Row
 
 from . import output
+
+DELIVERED = "delivered"
 
 IN_WORDS = {
     State.PENDING: "waits",
@@ -27,9 +30,12 @@ def life_json(life: Life) -> dict[str, Any]:
         **message,
         **{k: v for k, v in body.items() if k != "message_id"},
         "sha256": None if life.body["sha256"] is None else life.body["sha256"].hex(),
-        "attempts_made": [output.as_json(row) for row in life.attempts],
+        "attempts_made": [
+            {**output.as_json(row), "items": _items_json(life, row["n"])} for row in life.attempts
+        ],
         "dead_letter": None if life.dead_letter is None else output.as_json(life.dead_letter),
         "replayed_as": life.replay,
+        "split_into": list(life.children),
         "waits_for": life.elder,
         "audit": [output.as_json(row) for row in life.audit],
     }
@@ -48,6 +54,7 @@ def print_life(life: Life, payload: bool) -> None:
         console.print(output.plain(life.body["payload"].decode("utf-8", "replace")))
     for row in life.attempts:
         _print_attempt(row, payload)
+        _print_items([item for item in life.items if item["n"] == row["n"]])
     if life.dead_letter is not None:
         _print_letter(life)
     for row in life.audit:
@@ -75,6 +82,8 @@ def _facts(life: Life) -> list[tuple[str, object]]:
         ("rescues", message["rescues"] or None),
         ("replay of", message["replay_of"]),
         ("replayed as", life.replay),
+        ("split from", message["split_from"]),
+        ("split into", ", ".join(map(str, life.children)) or None),
         ("finished", output.moment(message["finished_at"]) if message["finished_at"] else None),
     ]
     return [(name, value) for name, value in facts if value is not None]
@@ -94,6 +103,23 @@ def _print_attempt(row: Any, payload: bool) -> None:
     if payload and row["reply_body"]:
         cut = "" if row["reply_complete"] else " (stored in part)"
         output.console.print(output.plain(f"    reply{cut}: {row['reply_body'].decode('utf-8', 'replace')}"))
+
+
+def _items_json(life: Life, attempt: int) -> list[dict[str, Any]]:
+    items = [output.as_json(row) for row in life.items if row["n"] == attempt]
+    return [{k: v for k, v in row.items() if k not in ("message_id", "n")} for row in items]
+
+
+def _print_items(rows: Sequence[Row]) -> None:
+    """Print what became of each item, unless all went the way of the message."""
+    if len({row["verdict"] for row in rows}) < 2:
+        return
+    for row in rows:
+        if row["verdict"] != DELIVERED:
+            what = f"{row['verdict']}, {row['reason']}: {row['text']}"
+            output.console.print(output.plain(f"    item {row['place']}, {row['reference']}: {what}"))
+    done = sum(row["verdict"] == DELIVERED for row in rows)
+    output.console.print(output.plain(f"    {done} of {len(rows)} items: delivered"))
 
 
 def _print_letter(life: Life) -> None:

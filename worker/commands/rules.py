@@ -15,7 +15,7 @@ from worker.deliveries import Reply
 from worker.rejudging import Rejudged, judged_again, rejudge
 from worker.rules import Judge
 from worker.store.replies import last_reply, stored_replies
-from worker.verdicts import RetryLater, Verdict, word_of
+from worker.verdicts import Judgement, RetryLater, word_of
 
 from . import output
 from .arguments import (
@@ -60,16 +60,16 @@ def try_command(
     configuration = _configuration(rules)
     judge = Judge(configuration.rules)
     if reply.isascii() and reply.isdigit():
-        verdict = _of_message(int(reply), judge, configuration)
+        judgement = _of_message(int(reply), judge, configuration)
     else:
         if operation not in configuration.catalogue:
             known = ", ".join(sorted(configuration.catalogue))
             raise UsageProblem(f"--operation is {operation!r}: choose one of {known}")
         answered = Reply(status, tuple(_header(each) for each in header or ()), _body(Path(reply)))
-        verdict = judge.judge(
+        judgement = judge.judge(
             answered, destination, configuration.catalogue[operation], in_doubt, datetime.now(UTC)
         )
-    _show(verdict, json)
+    _show(judgement, json)
 
 
 def replay_command(
@@ -121,7 +121,7 @@ def _configuration(own: Path | None) -> Configuration:
     return replace(configuration, rules=rules)
 
 
-def _of_message(message_id: int, judge: Judge, configuration: Configuration) -> Verdict:
+def _of_message(message_id: int, judge: Judge, configuration: Configuration) -> Judgement:
     with opened_store() as store, store.reading() as transaction:
         stored = last_reply(transaction, message_id)
     if stored is None:
@@ -151,8 +151,8 @@ def _body(file: Path) -> bytes:
         raise UsageProblem(problem) from None
 
 
-def _show(verdict: Verdict, json: bool) -> None:
-    told = _told(verdict)
+def _show(judgement: Judgement, json: bool) -> None:
+    told, verdict = _told(judgement), judgement.verdict
     if json:
         output.print_json(told)
         return
@@ -164,14 +164,30 @@ def _show(verdict: Verdict, json: bool) -> None:
         fault = "the destination" if verdict.systemic else "the message"
         wait = "by the schedule" if verdict.after is None else f"after {in_words(verdict.after)}"
         output.console.print(output.plain(f"  the fault of {fault}; tried again {wait}"))
+    for item in told["items"]:
+        line = (
+            f"  item {item['place']} {item['reference']}: {item['verdict']}, {item['reason']} {item['text']}"
+        )
+        output.console.print(output.plain(line.rstrip()))
 
 
-def _told(verdict: Verdict) -> dict[str, Any]:
+def _told(judgement: Judgement) -> dict[str, Any]:
+    verdict = judgement.verdict
     told: dict[str, Any] = {
         "verdict": word_of(verdict),
         "rule": verdict.why.rule,
         "reason": verdict.why.reason,
         "text": verdict.why.text,
+        "items": [
+            {
+                "place": item.place,
+                "reference": item.reference,
+                "verdict": word_of(item.verdict),
+                "reason": item.verdict.why.reason,
+                "text": item.verdict.why.text,
+            }
+            for item in judgement.items
+        ],
     }
     if isinstance(verdict, RetryLater):
         told["systemic"] = verdict.systemic

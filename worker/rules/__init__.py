@@ -12,10 +12,11 @@ from datetime import datetime
 from config import RulesFile
 from orderflow_outbox import Operation
 from worker.deliveries import Failure, Reply
-from worker.verdicts import Verdict
+from worker.verdicts import Judgement, Verdict
 
 from .answered import Answered
 from .asking import AskedOfAnswers, AskedOfFailures
+from .items import AskedOfItems, ItemJudge
 
 AMBIGUOUS = frozenset({502, 504})
 """A proxy gave up waiting: the request may have been carried out behind it."""
@@ -33,9 +34,15 @@ class Judge:
         self._by_place: dict[tuple[str, str], _Table] = {}
 
     def judge(
-        self, reply: Reply | Failure, destination: str, operation: Operation, in_doubt: bool, now: datetime
-    ) -> Verdict:
-        """Return what `reply` means for a message of `operation`.
+        self,
+        reply: Reply | Failure,
+        destination: str,
+        operation: Operation,
+        in_doubt: bool,
+        now: datetime,
+        payload: bytes | None = None,
+    ) -> Judgement:
+        """Return what `reply` means for a message of `operation`, and for each of its items.
 
         Args:
             reply: the answer, or the failure to get one.
@@ -43,13 +50,14 @@ class Judge:
             operation: what was asked.
             in_doubt: whether an earlier attempt may have been carried out.
             now: for a Retry-After given as a date.
+            payload: what was sent; without it the items that are reported count as all there were.
         """
         table = self._by_place.get((destination, operation.name))
         if table is None:
             table = self._by_place[destination, operation.name] = _Table(self._files, destination, operation)
         if isinstance(reply, Failure):
-            return table.of_failure(reply, in_doubt)
-        return table.of_answer(Answered(reply, in_doubt), now)
+            return Judgement(table.of_failure(reply, in_doubt))
+        return table.of_answer(Answered(reply, in_doubt), now, payload)
 
 
 class _Table:
@@ -68,11 +76,24 @@ class _Table:
             AskedOfAnswers(rule, namespaces) for rule, namespaces in rules if rule.failure is None
         ]
         self._by_status: dict[int, list[AskedOfAnswers]] = {}
+        self._items = ItemJudge(
+            [
+                AskedOfItems(rule, file.namespaces)
+                for file in files
+                for rule in file.items
+                if rule.applies_to(destination, operation.name)
+            ]
+        )
 
-    def of_answer(self, answered: Answered, now: datetime) -> Verdict:
+    def of_answer(self, answered: Answered, now: datetime, payload: bytes | None) -> Judgement:
         for rule in self._asked(answered.reply.status):
-            if rule.fits(answered):
-                return rule.verdict(answered, now)
+            if not rule.fits(answered):
+                continue
+            if not rule.is_per_item:
+                return Judgement(rule.verdict(answered, now))
+            judgement = self._items.judge(answered, rule.name, payload)
+            if judgement is not None:
+                return judgement
         raise AssertionError("the last rule fits every answer")
 
     def of_failure(self, failure: Failure, in_doubt: bool) -> Verdict:

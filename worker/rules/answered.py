@@ -1,9 +1,8 @@
-"""A reply under judgement: what rules ask of it, each found out once and only when it is asked."""
+"""A reply under judgement: what rules ask of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property
 
 from lxml import etree
 
@@ -24,34 +23,36 @@ class Answered:
     def __init__(self, reply: Reply, in_doubt: bool) -> None:
         self.reply = reply
         self.in_doubt = in_doubt
+        self.document = _parsed(reply.body) if reply.complete else None
+        """The root element; None where the body broke off, is not XML, or declares entities."""
+        self._words: str | None = None
 
-    @cached_property
-    def document(self) -> etree._Element | None:
-        """Its root element; None where it broke off, is not XML, or declares entities."""
-        return _parsed(self.reply.body) if self.reply.complete else None
-
-    @cached_property
+    @property
     def root(self) -> str:
         """The root element's name, without its namespace."""
         return "" if self.document is None else local_name(self.document)
 
-    @cached_property
+    @property
     def media_type(self) -> str:
         return self.reply.header("content-type").partition(";")[0].strip().lower()
 
-    @cached_property
+    @property
     def words(self) -> str:
         """Its words: of XML those of every element, otherwise the whole body."""
-        if self.document is not None:
-            return " ".join(_first(self.document.itertext(), MAX_SEARCHED_CHARACTERS).split())
-        text = self.reply.body[:MAX_SEARCHED_CHARACTERS].decode("utf-8", "replace")
-        return " ".join(text.split())
+        if self._words is None:
+            self._words = " ".join(self._text().split())
+        return self._words
 
-    @cached_property
+    @property
     def title(self) -> str:
         """The title of a page."""
         found = [] if self.document is None else _TITLE(self.document)
         return "".join(found[0].itertext()) if isinstance(found, list) and found else ""
+
+    def _text(self) -> str:
+        if self.document is not None:
+            return _first(self.document.itertext(), MAX_SEARCHED_CHARACTERS)
+        return self.reply.body[:MAX_SEARCHED_CHARACTERS].decode("utf-8", "replace")
 
 
 def local_name(element: etree._Element) -> str:

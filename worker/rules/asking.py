@@ -6,39 +6,39 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from fnmatch import translate
-from typing import Any
 
-from lxml import etree
-
-from config import ReplyRule, VerdictName, is_expression
+from config import ReplyRule, VerdictName
 from worker.deliveries import Failure
 from worker.verdicts import Delivered, Hold, Refused, RetryLater, Verdict, Why
 
-from .answered import Answered, xpath
-from .items import judge_items
+from .answered import Answered
+from .searching import all_hold, lift_of, xpath_holds
 from .waiting import asked_to_wait
 from .words import in_one_line
 
 Condition = Callable[[Answered], bool]
-Lift = Callable[[Answered], str]
 
 
 class AskedOfAnswers:
     """A rule that judges answers.
 
     Attributes:
+        name: what it is called.
         status: the statuses it fits; None for any.
+        is_per_item: whether it leaves the verdict to the report on each item.
     """
 
     def __init__(self, rule: ReplyRule, namespaces: Mapping[str, str]) -> None:
         self._rule = rule
+        self.name = rule.name
         self.status = rule.status
-        self._conditions = _conditions(rule, dict(namespaces))
-        self._lifts = [_lift(each, dict(namespaces)) for each in rule.text_from]
+        self.is_per_item = rule.verdict is VerdictName.PER_ITEM
+        self._conditions = _conditions(rule, namespaces)
+        self._lifts = [lift_of(each, namespaces) for each in rule.text_from]
 
     def fits(self, answered: Answered) -> bool:
         """Tell whether all conditions hold but that on the status, which its asker knows."""
-        return all(condition(answered) for condition in self._conditions)
+        return all_hold(self._conditions, answered)
 
     def verdict(self, answered: Answered, now: datetime) -> Verdict:
         """Return what it decides.
@@ -47,14 +47,12 @@ class AskedOfAnswers:
             now: for a Retry-After given as a date.
         """
         rule = self._rule
-        if rule.verdict is VerdictName.PER_ITEM and answered.document is not None:
-            return judge_items(answered.document, rule.name)
         why = Why(_reason(rule, answered.reply.status, ""), self._text(answered), rule.name)
         return _decided(rule, why, asked_to_wait(answered.reply, now))
 
     def _text(self, answered: Answered) -> str:
         for lift in self._lifts:
-            found = in_one_line(lift(answered))
+            found = in_one_line(lift(answered.document, answered.words))
             if found:
                 return found
         says = self._rule.says
@@ -107,7 +105,7 @@ def _decided(rule: ReplyRule, why: Why, not_before: timedelta | None) -> Verdict
             return RetryLater(why, rule.systemic, not_before, rule.after)
 
 
-def _conditions(rule: ReplyRule, namespaces: dict[str, str]) -> list[Condition]:
+def _conditions(rule: ReplyRule, namespaces: Mapping[str, str]) -> list[Condition]:
     """Return the conditions of a rule but that on the status, those first that cost least."""
     found: list[Condition] = []
     if rule.complete is not None:
@@ -128,7 +126,8 @@ def _conditions(rule: ReplyRule, namespaces: dict[str, str]) -> list[Condition]:
         names = frozenset(rule.root)
         found.append(lambda answered: answered.root in names)
     if rule.xpath is not None:
-        found.append(_xpath(xpath(rule.xpath, namespaces)))
+        holds = xpath_holds(rule.xpath, namespaces)
+        found.append(lambda answered: holds(answered.document))
     if rule.text is not None:
         words = re.compile(rule.text)
         found.append(lambda answered: words.search(answered.words) is not None)
@@ -141,32 +140,3 @@ def _within(size: int, least: int, most: int | None) -> bool:
 
 def _header(name: str, expression: re.Pattern[str]) -> Condition:
     return lambda answered: expression.search(answered.reply.header(name)) is not None
-
-
-def _xpath(path: etree.XPath) -> Condition:
-    def holds(answered: Answered) -> bool:
-        if answered.document is None:
-            return False
-        found = path(answered.document)
-        return bool(found) and found == found  # what is no number is not itself, and means no
-
-    return holds
-
-
-def _lift(lift: str, namespaces: dict[str, str]) -> Lift:
-    if is_expression(lift):
-        expression = re.compile(lift[1:-1])
-        return lambda answered: _matched(expression.search(answered.words))
-    path = xpath(lift, namespaces)
-    return lambda answered: "" if answered.document is None else _told(path(answered.document))
-
-
-def _matched(match: re.Match[str] | None) -> str:
-    return "" if match is None else match[1 if match.re.groups else 0] or ""
-
-
-def _told(found: Any) -> str:
-    first = found[0] if isinstance(found, list) and found else found
-    if isinstance(first, etree._Element):
-        return " ".join(first.itertext())
-    return "" if isinstance(first, list) else str(first)

@@ -1,12 +1,13 @@
-"""The transaction log: an attempt's row is written once, with its outcome."""
+"""The transaction log: an attempt's row is written once, with its outcome and the results of its items."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
 
+from orderflow_outbox.messages import MAX_REFERENCE_CHARACTERS
 from orderflow_outbox.states import RELEASED
-from orderflow_outbox.tables import attempt
+from orderflow_outbox.tables import attempt, item
 from worker.deliveries import Outcome, Settlement
 from worker.verdicts import word_of
 
@@ -25,9 +26,28 @@ def log(transaction: Transaction, settlements: list[Settlement], with_evidence: 
     Args:
         with_evidence: False leaves the reply out, for one the database cannot store.
     """
-    rows = [_row(each, with_evidence) for each in settlements if each.outcome.request is not None]
-    if rows:
-        insert_many(transaction.connection, attempt, rows)
+    sent = [each for each in settlements if each.outcome.request is not None]
+    if sent:
+        insert_many(transaction.connection, attempt, [_row(each, with_evidence) for each in sent])
+    items = [row for each in sent for row in _items(each.outcome)]
+    if items:
+        insert_many(transaction.connection, item, items)
+
+
+def _items(outcome: Outcome) -> list[dict[str, Any]]:
+    return [
+        {
+            "message_id": outcome.claim.id,
+            "n": outcome.claim.attempt,
+            "place": each.place,
+            "reference": each.reference[:MAX_REFERENCE_CHARACTERS],
+            "verdict": word_of(each.verdict),
+            "rule": each.verdict.why.rule,
+            "reason": each.verdict.why.reason,
+            "text": each.verdict.why.text,
+        }
+        for each in outcome.items
+    ]
 
 
 def _row(settlement: Settlement, with_evidence: bool) -> dict[str, Any]:

@@ -6,18 +6,23 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, select, true
 
 from orderflow_outbox import State
-from orderflow_outbox.tables import attempt, audit, body, dead_letter, gate, incident, message
+from orderflow_outbox.tables import attempt, audit, body, dead_letter, gate, incident, item, message
 
 from .burying import is_open
+from .children import identities_of_children
 from .claiming import is_due, is_parked, is_pending, is_sending
 from .transactions import Transaction
 
 Row = RowMapping
+
+LOOKED_FOR_CHILDREN = 10
+"""A message has two at most; others may have had their identity before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +111,10 @@ class Life:
     message: RowMapping
     body: RowMapping
     attempts: Sequence[RowMapping]
+    items: Sequence[RowMapping]
     dead_letter: RowMapping | None
     replay: int | None
+    children: Sequence[int]
     elder: int | None
     audit: Sequence[RowMapping]
 
@@ -124,15 +131,32 @@ def life_of(transaction: Transaction, message_id: int) -> Life | None:
         attempts=_all(
             transaction, select(attempt).where(attempt.c.message_id == message_id).order_by(attempt.c.n)
         ),
+        items=_all(
+            transaction,
+            select(item).where(item.c.message_id == message_id).order_by(item.c.n, item.c.place),
+        ),
         dead_letter=connection.execute(select(dead_letter).where(dead_letter.c.message_id == message_id))
         .mappings()
         .one_or_none(),
         replay=connection.execute(
             select(message.c.id).where(message.c.replay_of == message_id)
         ).scalar_one_or_none(),
+        children=_children_of(transaction, row),
         elder=_elder_of(transaction, row),
         audit=_all(transaction, select(audit).where(audit.c.message_id == message_id).order_by(audit.c.id)),
     )
+
+
+def _children_of(transaction: Transaction, row: RowMapping) -> Sequence[int]:
+    """Return the messages that items of this one became, which are found by their identity."""
+    identities = list(islice(identities_of_children(row["idempotency_key"]), LOOKED_FOR_CHILDREN))
+    statement = select(message.c.id).where(
+        message.c.destination == row["destination"],
+        message.c.idempotency_key.in_(identities),
+        message.c.replay_of.is_(None),
+        message.c.split_from == row["id"],
+    )
+    return transaction.connection.execute(statement.order_by(message.c.id)).scalars().all()
 
 
 def _elder_of(transaction: Transaction, row: RowMapping) -> int | None:

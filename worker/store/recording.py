@@ -31,6 +31,7 @@ from worker.deliveries import Claim, Settlement
 from . import attempts
 from .bulk import takes_arrays
 from .burying import AlertTimes, bury
+from .children import insert_children
 from .claiming import is_sending
 from .ordering import unblock
 from .transactions import Transaction
@@ -92,20 +93,24 @@ def record(
     settlements: Sequence[Settlement],
     alert_times: AlertTimes,
     with_evidence: bool = True,
-) -> None:
-    """Write settlements of messages still held: state, log, dead letters and incidents as one.
+) -> list[Settlement]:
+    """Write settlements of messages still held: state, log, children, dead letters and incidents as one.
 
     Args:
         settlements: of messages that `still_held` returned in this transaction.
         alert_times: when alerts of new incidents are due.
         with_evidence: False leaves replies out of the log.
+
+    Returns:
+        How the children stand that messages were split into.
     """
     if not settlements:
-        return
+        return []
     in_order = sorted(settlements, key=lambda each: each.claim.id)
     _settle(transaction, in_order)
     attempts.log(transaction, in_order, with_evidence)
-    bury(transaction, in_order, alert_times)
+    children = insert_children(transaction, in_order)
+    bury(transaction, [*in_order, *children], alert_times)
     unblock(
         transaction,
         [
@@ -114,6 +119,7 @@ def record(
             if each.claim.key is not None and not each.blocks
         ],
     )
+    return children
 
 
 def _settle(transaction: Transaction, settlements: Sequence[Settlement]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Row, and_, false, func, or_, select
 
-from orderflow_outbox.tables import attempt, message
+from orderflow_outbox.tables import attempt, body, message
 from worker.deliveries import Reply
 
 from .finding import Filter
@@ -39,6 +39,7 @@ class StoredReply:
     Attributes:
         reply: its stored part.
         is_whole: whether that is all of it, as it was judged.
+        payload: what was sent.
         in_doubt: whether an earlier attempt may have been carried out.
         judged_at: when it came.
     """
@@ -49,6 +50,7 @@ class StoredReply:
     operation: str
     reply: Reply
     is_whole: bool
+    payload: bytes | None
     in_doubt: bool
     judged_at: datetime
     verdict: str
@@ -70,9 +72,11 @@ def stored_replies(transaction: Transaction, wanted: Filter) -> Iterator[StoredR
                 attempt,
                 message.c.destination,
                 message.c.operation,
+                body.c.payload,
                 _doubt_before.label("doubt_before"),
             )
             .join_from(attempt, message)
+            .join(body, body.c.message_id == attempt.c.message_id)
             .where(
                 attempt.c.status.is_not(None),
                 wanted.on(attempt.c.finished_at, attempt.c.reason),
@@ -105,6 +109,7 @@ def _stored(row: Row[Any]) -> StoredReply:
         operation=row.operation,
         reply=Reply(row.status, headers, row.reply_body or b""),
         is_whole=bool(row.reply_complete),
+        payload=row.payload,
         in_doubt=row.doubt_before,
         judged_at=row.finished_at,
         verdict=row.verdict,

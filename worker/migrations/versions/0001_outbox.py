@@ -224,6 +224,18 @@ def upgrade() -> None:
     )
     _partial_index("outbox_dead_letter_open", "outbox_dead_letter", ["died_at"], "resolution = 'open'")
     op.create_table(
+        "outbox_item",
+        sa.Column("message_id", Identity64, autoincrement=False, nullable=False),
+        sa.Column("n", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("place", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("reference", sa.String(length=255), nullable=False),
+        sa.Column("verdict", sa.String(length=16), nullable=False),
+        sa.Column("rule", sa.String(length=64), nullable=False),
+        sa.Column("reason", sa.String(length=64), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("message_id", "n", "place"),
+    )
+    op.create_table(
         "outbox_term",
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("value", sa.String(length=255), nullable=False),

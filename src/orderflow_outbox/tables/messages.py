@@ -1,7 +1,4 @@
-"""The tables, all prefixed `outbox_`: they live in the shop's own database, beside its own.
-
-`outbox_message` is narrow and hot; bodies, attempts and dead letters stand beside it.
-"""
+"""Messages, and what is stored of each: body, terms, attempts, results of items, dead letter."""
 
 from __future__ import annotations
 
@@ -16,8 +13,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
-    PrimaryKeyConstraint,
     Sequence,
     String,
     Table,
@@ -26,15 +21,9 @@ from sqlalchemy import (
     text,
 )
 
-from .types import Identity64, UtcDateTime
+from orderflow_outbox.types import Identity64, UtcDateTime
 
-NAME = String(64)
-REFERENCE = String(255)
-
-CURRENT_VERSION = 1
-"""The version of the tables below."""
-
-metadata = MetaData()
+from .columns import NAME, REFERENCE, metadata
 
 _PENDING_AND_DUE = text("state = 'pending' AND due_at IS NOT NULL")
 _SENDING = text("state = 'sending'")
@@ -42,9 +31,7 @@ _BLOCKING = text("blocks AND key IS NOT NULL")
 _BLOCKING_ON_SQLITE = text("blocks = 1 AND key IS NOT NULL")  # as SQLAlchemy asks for it there
 _ORIGINAL = text("replay_of IS NULL")
 _REPLAY = text("replay_of IS NOT NULL")
-_UNRESOLVED = text("resolved_at IS NULL")
 _OPEN = text("resolution = 'open'")
-_ALERT_DUE = text("alert_due_at IS NOT NULL")
 
 message = Table(
     "outbox_message",
@@ -176,6 +163,20 @@ attempt = Table(
     Column("in_doubt", Boolean, nullable=False),
 )
 
+# What an attempt's reply said of each item of the message.
+item = Table(
+    "outbox_item",
+    metadata,
+    Column("message_id", Identity64, primary_key=True, autoincrement=False),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("place", Integer, primary_key=True, autoincrement=False),
+    Column("reference", REFERENCE, nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("rule", NAME, nullable=False),
+    Column("reason", NAME, nullable=False),
+    Column("text", Text, nullable=False),
+)
+
 dead_letter = Table(
     "outbox_dead_letter",
     metadata,
@@ -191,110 +192,4 @@ dead_letter = Table(
     Column("note", Text),
     Index("outbox_dead_letter_open", "died_at", sqlite_where=_OPEN, postgresql_where=_OPEN),
     Index("outbox_dead_letter_incident", "incident_id", sqlite_where=_OPEN, postgresql_where=_OPEN),
-)
-
-incident = Table(
-    "outbox_incident",
-    metadata,
-    Column("id", Identity64, primary_key=True, autoincrement=True),
-    Column("cause", NAME, nullable=False),
-    Column("destination", NAME, nullable=False),
-    Column("operation", NAME, nullable=False),
-    Column("reason", NAME, nullable=False),
-    Column("text", Text, nullable=False),
-    Column("sample_message_id", Identity64),
-    Column("opened_at", UtcDateTime, nullable=False),
-    Column("updated_at", UtcDateTime, nullable=False),
-    Column("occurrences", Integer, nullable=False),
-    Column("alerted_occurrences", Integer, nullable=False),
-    Column("alert_due_at", UtcDateTime),
-    Column("alert_tries", Integer, nullable=False),
-    Column("alert_told", JSON),
-    Column("alerts_sent", Integer, nullable=False),
-    Column("last_alert_at", UtcDateTime),
-    Column("last_alert_error", Text),
-    Column("lease_token", BigInteger, nullable=False),
-    Column("lease_until", UtcDateTime),
-    Column("acknowledged_at", UtcDateTime),
-    Column("acknowledged_by", REFERENCE),
-    Column("resolved_at", UtcDateTime),
-    Index(
-        "outbox_incident_open",
-        "destination",
-        "operation",
-        "reason",
-        unique=True,
-        sqlite_where=_UNRESOLVED,
-        postgresql_where=_UNRESOLVED,
-    ),
-    Index("outbox_incident_due", "alert_due_at", sqlite_where=_ALERT_DUE, postgresql_where=_ALERT_DUE),
-    sqlite_autoincrement=True,
-)
-
-gate = Table(
-    "outbox_gate",
-    metadata,
-    Column("destination", NAME, primary_key=True),
-    Column("state", String(16), nullable=False),
-    Column("refusals_in_a_row", Integer, nullable=False),
-    Column("reason", NAME),
-    Column("text", Text),
-    Column("changed_by", REFERENCE),
-    Column("changed_at", UtcDateTime),
-    Column("breaker", String(16), nullable=False),
-    Column("failures_in_a_row", Integer, nullable=False),
-    Column("probe_at", UtcDateTime),
-    Column("window", Integer),
-    Column("rate", Float),
-    Column("rate_tokens", Float),
-    Column("rate_at", UtcDateTime),
-    Column("paused_until", UtcDateTime),
-)
-
-gate_share = Table(
-    "outbox_gate_share",
-    metadata,
-    Column("destination", NAME, primary_key=True),
-    Column("engine", REFERENCE, primary_key=True),
-    Column("slots", Integer, nullable=False),
-    Column("until", UtcDateTime, nullable=False),
-)
-
-version_seen = Table(
-    "outbox_version_seen",
-    metadata,
-    Column("destination", NAME, primary_key=True),
-    Column("operation", NAME, primary_key=True),
-    Column("key", REFERENCE, primary_key=True),
-    Column("version", BigInteger, nullable=False),
-)
-
-audit = Table(
-    "outbox_audit",
-    metadata,
-    Column("id", Identity64, primary_key=True, autoincrement=True),
-    Column("at", UtcDateTime, nullable=False),
-    Column("by", REFERENCE, nullable=False),
-    Column("verb", String(32), nullable=False),
-    Column("why", Text, nullable=False),
-    Column("message_id", Identity64),
-    Column("destination", NAME),
-    Column("detail", JSON),
-    Index("outbox_audit_message", "message_id"),
-    sqlite_autoincrement=True,
-)
-
-# Alembic keeps its own row here when the service makes the tables; whoever makes them in another way
-# leaves the same row, so that either side can tell what it works on.
-schema_version = Table(
-    "outbox_schema_version",
-    metadata,
-    Column("version_num", String(32)),
-    PrimaryKeyConstraint("version_num", name="outbox_schema_version_pkc"),  # as Alembic calls it
-)
-event.listen(
-    schema_version,
-    "after_create",
-    DDL(f"INSERT INTO %(fullname)s (version_num) VALUES ('{CURRENT_VERSION:04}')"),  # type: ignore[no-untyped-call]  # noqa: S608
-    propagate=True,
 )
