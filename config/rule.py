@@ -16,6 +16,15 @@ REASON = re.compile(r"[a-z][a-z0-9_]*")
 MAX_NAME_CHARACTERS = 64
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
+_XPATH_TEXT = re.compile(r"""'[^']*'|"[^"]*\"""")
+_XPATH_CALL = re.compile(r"([A-Za-z_][\w.:-]*)\s*\(")
+_XPATH_PREFIX = re.compile(r"([A-Za-z_][\w.-]*):(?!:)(?=[A-Za-z_*])")
+# XPath 1.0, sections 4 and 2.3; and the operators that may stand before a bracket.
+_XPATH_CALLED = re.compile(
+    "last|position|count|id|local-name|namespace-uri|name|string|concat|starts-with|contains|substring|"
+    "substring-before|substring-after|string-length|normalize-space|translate|boolean|not|true|false|lang|"
+    "number|sum|floor|ceiling|round|comment|text|processing-instruction|node|and|or|div|mod"
+)
 
 
 def compiled(expression: str) -> re.Pattern[str]:
@@ -159,6 +168,16 @@ def _wrong_with_xpath(xpath: str, namespaces: Mapping[str, str]) -> str:
         return f"it is no XPath ({error}); prefixes stand in a table [namespaces]"
     except (TypeError, ValueError) as error:
         return f"it is no XPath ({error})"
+    # What stands in a predicate is looked at when there is something to ask it of.
+    bare = _XPATH_TEXT.sub("''", xpath)
+    if "$" in bare:
+        return "it has a variable, and there are none"
+    for name in _XPATH_CALL.findall(bare):
+        if not _XPATH_CALLED.fullmatch(name.rpartition("::")[2]):
+            return f"it calls {name}(), which XPath 1.0 does not have"
+    for prefix in _XPATH_PREFIX.findall(bare):
+        if prefix not in namespaces:
+            return f"its prefix {prefix} is not declared: name it in a table [namespaces]"
     return ""
 
 

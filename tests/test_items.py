@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from config import ConfigError, load_rules
-from orderflow_outbox import PREDEFINED
+from orderflow_outbox import PREDEFINED, Catalogue
 from worker.deliveries import Reply
 from worker.rules import Judge
 from worker.verdicts import Delivered, Judgement, Refused, RetryLater
@@ -77,10 +78,37 @@ def test_the_one_report_on_the_one_item_speaks_of_it_whatever_it_is_called() -> 
     assert isinstance(judged(message("A"), "failed externalReference=other").verdict, Refused)
 
 
+def test_a_message_that_holds_no_imports_is_not_split(tmp_path: Path) -> None:
+    file = tmp_path / "operations.toml"
+    file.write_text(
+        '[operations.stock-count]\npath = "count.xml"\nscope = "none"\nbody_root = "stockCount"\n'
+    )
+    catalogue = Catalogue.load(file)
+    judge = Judge(load_rules(None, catalogue, ["main"]))
+    for items, kind in ((["ok", "failed: bad"], Refused), (["ok", "duplicate"], Delivered)):
+        reply = Reply(200, (), report(*items))
+        found = judge.judge(reply, "main", catalogue["stock-count"], False, NOW, b"<stockCount/>")
+        assert isinstance(found.verdict, kind)
+        assert len(found.items) == 2
+
+
+@pytest.mark.parametrize("named", ["externalReference={}", "type=order externalReference={}", ""])
+def test_very_many_items_are_paired_in_a_moment(named: str) -> None:
+    references = [f"SO-{n}" for n in range(3000)]
+    begun = time.process_time()
+    found = judged(message(*references), *(f"ok {named.format(each)}" for each in references))
+    assert time.process_time() - begun < 2
+    assert isinstance(found.verdict, Delivered)
+    assert all(each.mentioned for each in found.items)
+
+
 def test_an_item_of_another_type_is_another_item() -> None:
     both = message("A").replace(b"</imports>", b"") + message("A", kind="product").replace(b"<imports>", b"")
-    found = judged(both, "failed type=product externalReference=A", "ok type=order externalReference=A")
-    assert fates(found) == [("A", OK), ("A", FAILED)]
+    for order, product in ((OK, FAILED), (FAILED, OK)):
+        found = judged(
+            both, f"{product} type=product externalReference=A", f"{order} type=order externalReference=A"
+        )
+        assert fates(found) == [("A", order), ("A", product)]
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,9 @@ def test_the_manual_names_every_key() -> None:
 
 REFUSED = {
     "an XPath that is none": ('xpath = "//["', "rules.0 (own): xpath is '//['", "it is no XPath"),
+    "a prefix in a predicate": ('xpath = "//a[s:say]"', "xpath is '//a[s:say]'", "its prefix s is not"),
+    "a variable": ('xpath = "//a[$b]"', "xpath is '//a[$b]'", "it has a variable"),
+    "a function that is none": ('xpath = "//a[matches(., \'x\')]"', "xpath is", "it calls matches()"),
     "a prefix that nobody declared": ('xpath = "//s:say"', "xpath is '//s:say'", "[namespaces]"),
     "an XPath in text_from": ('text_from = ["//["]', "text_from is '//['", "it is no XPath"),
     "an expression in text_from": ('text_from = ["/(/"]', "text_from is '/(/'", "no regular expression"),
@@ -228,6 +231,22 @@ def test_what_makes_no_sense_is_refused_with_its_place(tmp_path: Path, name: str
     assert problem.startswith(str(tmp_path / "own-rules.toml"))
     assert place in problem
     assert what in problem
+
+
+@pytest.mark.parametrize(
+    "xpath",
+    [
+        "//a/self::node()[@b]",
+        "//a[position() = 1 and (b or not(c))]",
+        "count(//processing-instruction('x')) mod 2 = 0",
+        "//a[. = '$b' or contains(., 's:say(')]",
+        "//s:a/ancestor-or-self::s:b | //s:*",
+        "//*[local-name() = 'a'][last()]",
+    ],
+)
+def test_every_xpath_is_taken(tmp_path: Path, xpath: str) -> None:
+    namespaces = '[namespaces]\ns = "urn:shop"\n'
+    judge_by(tmp_path, f'{namespaces}{ITS_OWN}verdict = "hold"\nxpath = "{xpath}"')
 
 
 @pytest.mark.parametrize("verdict", ["dead", "", "Delivered"])

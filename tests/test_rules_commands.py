@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
+from tests.documents import order
 from tests.shell import Shell
-from tests.steps import DAY, DELIVERED, LATER, REFUSED, Clock, finish, put
+from tests.steps import DELIVERED, LATER, REFUSED, Clock, finish, put
 from worker.commands import USAGE_ERROR
 from worker.deliveries import Reply
 from worker.replay import replay
@@ -17,6 +19,7 @@ from worker.store.attempts import MAX_STORED_REPLY_BYTES
 from worker.store.transactions import Store
 from worker.verdicts import RetryLater, Why
 
+HOUR = timedelta(hours=1)
 SOLD_OUT = b"<response><code>17</code><say>Sold out</say></response>"
 OWN = """
 [[rules]]
@@ -174,15 +177,36 @@ def test_a_reply_is_judged_again_by_the_doubt_there_was_when_it_came(
     sure = put(engine, **cancel)
     finish(store, REFUSED, reply=nothing_done)
     doubted = put(engine, **cancel)
-    finish(store, LATER, in_doubt=True)
-    clock.forward(DAY)
+    for in_doubt in (False, True):
+        finish(store, LATER, in_doubt=in_doubt)
+        clock.forward(HOUR)
     finish(store, DELIVERED, reply=nothing_done)
     dead = put(engine, **cancel)
-    clock.forward(DAY)
+    clock.forward(HOUR)
     finish(store, REFUSED, reply=Reply(400, (), b""), in_doubt=True)
     replayed = replay(store, dead, "who", "why").replay
     finish(store, DELIVERED, reply=nothing_done)
     verdicts = [asked(shell, "rules", "test", each)["verdict"] for each in (sure, doubted, dead, replayed)]
     assert verdicts == ["refused", "delivered", "refused", "delivered"]
     found = asked(shell, "rules", "replay", "--since", "1h", "--operation", "order-cancel")
-    assert (found["judged"], found["flips"]) == (5, 0)
+    assert (found["judged"], found["flips"]) == (6, 0)
+
+
+def test_a_message_that_would_be_split_is_listed(
+    shell: Shell, engine: Engine, store: Store, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(
+        '[[items]]\nname = "repeat"\ngroup = ["importDuplicates"]\nverdict = "refused"\nreason = "repeat"\n'
+    )
+    message_id = put(engine, payload=order("SO-1", "SO-2"))
+    report = (
+        b'<import externalReference="SO-1"/></importSuccesses><importDuplicates><import/></importDuplicates>'
+    )
+    reply = Reply(200, (), b"<importResult><importSuccesses>" + report + b"</importResult>")
+    finish(store, DELIVERED, reply=reply)
+    given = ("rules", "replay", "--since", "1h")
+    assert asked(shell, *given)["flips"] == 0
+    (found,) = asked(shell, *given, "--rules", own)["replies"]
+    assert (found["message_id"], found["would_be"]["reason"]) == (message_id, "split")
+    assert [item["verdict"] for item in found["would_be"]["items"]] == ["delivered", "refused"]

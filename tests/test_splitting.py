@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -289,6 +290,23 @@ def test_items_left_out_of_a_report_arrive_once_and_are_settled_by_their_repeat(
         (child,) = children(made.engine, parent)
         assert not child["in_doubt"]
         assert made.attempts(child["id"])[-1].reason == "duplicate"
+
+
+def test_a_message_sent_again_with_items_that_no_report_mentioned_is_in_doubt(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own-rules.toml"
+    own.write_text(
+        '[[items]]\nname = "again"\ngroup = ["importSuccesses"]\nverdict = "retry"\nreason = "once_more"\n'
+    )
+    monkeypatch.setenv("OUTBOX_RULES_FILE", str(own))
+    with rig(place, Options(faults=["omit:times=1"])) as made, engine_of(made):
+        with made.engine.begin() as connection:
+            parent = enqueue(connection, "order-import", order("SO-1", "SO-2"), channel="web").id
+        eventually(lambda: made.states() == {"delivered"})
+    first, second = made.attempts(parent)
+    assert (first.verdict, first.reason, first.in_doubt) == ("retry", "once_more", True)
+    assert (second.verdict, second.in_doubt) == ("delivered", False)
 
 
 def test_a_shop_is_told_of_items_that_went_another_way(engine: Engine, store: Store) -> None:

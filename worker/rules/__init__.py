@@ -82,7 +82,8 @@ class _Table:
                 for file in files
                 for rule in file.items
                 if rule.applies_to(destination, operation.name)
-            ]
+            ],
+            divisible=operation.holds_imports,
         )
 
     def of_answer(self, answered: Answered, now: datetime, payload: bytes | None) -> Judgement:

@@ -8,7 +8,7 @@ from itertools import groupby
 from lxml import etree
 
 from config import ItemRule, ItemVerdict
-from worker.documents import is_of_one_item, items_of
+from worker.documents import SentItem, is_of_one_item, items_of
 from worker.verdicts import (
     SPLIT,
     Delivered,
@@ -26,7 +26,6 @@ from .pairing import paired
 from .searching import Lift, all_hold, lift_of, regular_expression, xpath_holds
 from .words import in_one_line
 
-MAX_NAMED_ITEMS = 5
 IMPORTED = "imported"
 DUPLICATE = "duplicate"
 _ITEM = "{*}import"
@@ -88,10 +87,12 @@ class ItemJudge:
 
     Args:
         rules: those that apply, the first asked first.
+        divisible: whether its messages can be split: only an import document holds the items reported on.
     """
 
-    def __init__(self, rules: Sequence[AskedOfItems]) -> None:
+    def __init__(self, rules: Sequence[AskedOfItems], divisible: bool) -> None:
         self._rules = rules
+        self._divisible = divisible
         self._asked: dict[tuple[str, bool], list[AskedOfItems]] = {}
 
     def judge(self, answered: Answered, rule: str, payload: bytes | None) -> Judgement | None:
@@ -113,9 +114,17 @@ class ItemJudge:
                     judged.append((item, verdict))
         if not judged:
             return None
-        alone = payload is None or (len(judged) == 1 and is_of_one_item(payload))
-        items = paired(judged, None if alone or payload is None else items_of(payload), rule)
-        return Judgement(_of_all(items, rule), items)
+        items = paired(judged, self._sent(payload, len(judged)), rule)
+        verdict = _of_all(items, rule)
+        if verdict.why.reason == SPLIT and not self._divisible:
+            verdict = _of_all([item for item in items if not isinstance(item.verdict, Delivered)][:1], rule)
+        return Judgement(verdict, items)
+
+    def _sent(self, payload: bytes | None, reported: int) -> list[SentItem] | None:
+        """Return the message's items, None where those that are reported are all there can be."""
+        if payload is None or not self._divisible or (reported == 1 and is_of_one_item(payload)):
+            return None
+        return items_of(payload)
 
     def _rules_for(self, group: str, in_doubt: bool) -> list[AskedOfItems]:
         asked = self._asked.get((group, in_doubt))

@@ -69,13 +69,24 @@ def _by_name(
     sent: Sequence[SentItem],
     found: dict[int, Delivered | RetryLater | Refused],
 ) -> None:
-    places: dict[tuple[str, str, str], deque[int]] = defaultdict(deque)
-    for place, item in enumerate(sent):
-        if place not in found:
-            places[item.name].append(place)
+    free = [place for place in range(len(sent)) if place not in found]
+    by_reference: dict[str, deque[int]] = defaultdict(deque)
+    for place in free:
+        by_reference[sent[place].reference].append(place)
+    nameless = deque(free)
     for element, verdict in left:
-        named = tuple(element.get(name) for name in ("type", "operation", "externalReference"))
-        for called, free in places.items():
-            if free and all(name in (None, own) for name, own in zip(named, called, strict=True)):
-                found[free.popleft()] = verdict
+        reference = element.get("externalReference")
+        candidates = nameless if reference is None else by_reference.get(reference, deque())
+        for place in candidates:  # mostly the first of them
+            if place not in found and _agrees(element, sent[place]):
+                candidates.remove(place)
+                found[place] = verdict
                 break
+
+
+def _agrees(element: etree._Element, item: SentItem) -> bool:
+    """Tell whether what an element says of its item is not otherwise there."""
+    return all(
+        element.get(name, own) == own
+        for name, own in zip(("type", "operation", "externalReference"), item.name, strict=True)
+    )
