@@ -20,7 +20,22 @@ from typing import Any
 
 from simulator.operations import OPERATIONS
 
-KINDS = ("500", "slow", "reset", "cut", "silent", "omit", "unavailable", "unauthorised")
+KINDS = (
+    "500",
+    "slow",
+    "reset",
+    "cut",
+    "silent",
+    "omit",
+    "unavailable",
+    "unauthorised",
+    "error-page",
+    "exception",
+    "maintenance",
+    "missing",
+    "moved",
+    "hang",
+)
 DEFAULT_DELAY = 1.0
 MAX_DELAY = 3600.0
 

@@ -14,6 +14,7 @@ HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
 
 REASONS = {
+    302: "Found",
     401: "Unauthorized",
     404: "Not Found",
     405: "Method Not Allowed",
@@ -87,6 +88,18 @@ def error_page(message: str, title: str = "OrderFlow error") -> Reply:
         f"<head><title>{escape(title)}</title></head>"
         f"<body><h2>ERROR</h2><p>{escape(message)}</p></body></html>"
     )
+    return Reply(page.encode(), HTML)
+
+
+def exception(message: str) -> Reply:
+    """An error of the application in its other shape: a document with an `<exception>`."""
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<response><exception>{escape(message)}</exception></response>'
+    return Reply(body.encode())
+
+
+def maintenance() -> Reply:
+    """What a proxy shows while OrderFlow is away, with 200 as if it were there."""
+    page = "<!DOCTYPE html>\n<html><head><title>Back soon</title></head><body><h1>Maintenance</h1></body></html>\n"
     return Reply(page.encode(), HTML)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiohttp import web
@@ -109,6 +109,10 @@ class Server:
         if kind == "reset":
             self.ledger.finish(record, None)
             return wire.reset(request)
+        if kind == "hang":
+            await wire.until_gone(request)
+            self.ledger.finish(record, None)
+            return wire.silent(request)
         if fault and kind == "slow":
             await asyncio.sleep(fault.delay)
         reply = self._orderflow.answer(call, record.n, omits=kind == "omit")
@@ -119,14 +123,25 @@ class Server:
         return wire.silent(request) if kind == "silent" else wire.whole(reply)
 
 
+_INSTEAD: dict[str, Callable[[], pages.Reply]] = {
+    "unavailable": lambda: pages.server_page(503, RETRY_AFTER),
+    "unauthorised": lambda: pages.server_page(401, CHALLENGE),
+    "error-page": lambda: pages.error_page("The order is locked"),
+    "exception": lambda: pages.exception("java.lang.NullPointerException"),
+    "maintenance": pages.maintenance,
+    "missing": lambda: pages.server_page(404),
+    "moved": lambda: pages.server_page(302, {"Location": "https://maintenance.example.com/"}),
+}
+"""What is answered, by the kind of fault, without doing what was asked."""
+
+
 def _answer_without_processing(fault: Fault | None) -> pages.Reply | None:
     if fault is None:
         return None
     if fault.kind == "500":
         return pages.server_page(fault.status)
-    if fault.kind == "unavailable":
-        return pages.server_page(503, RETRY_AFTER)
-    return pages.server_page(401, CHALLENGE) if fault.kind == "unauthorised" else None
+    instead = _INSTEAD.get(fault.kind)
+    return None if instead is None else instead()
 
 
 async def _continue(request: web.BaseRequest) -> None:

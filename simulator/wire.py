@@ -10,6 +10,7 @@ from aiohttp import web
 
 from simulator.pages import REASONS, Reply
 
+LOOK_SECONDS = 0.02
 _LINGER_FOR_NOTHING = struct.pack("ii", 1, 0)
 
 
@@ -22,6 +23,12 @@ def whole(reply: Reply) -> web.StreamResponse:
 def is_gone(request: web.BaseRequest) -> bool:
     """Whether the client has hung up."""
     return request.transport is None or request.transport.is_closing()
+
+
+async def until_gone(request: web.BaseRequest) -> None:
+    """Wait until the client has given up."""
+    while not is_gone(request):
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def reset(request: web.BaseRequest) -> web.StreamResponse:

@@ -59,6 +59,33 @@ def test_an_exhausted_message_dies_with_a_letter_and_an_incident(place: Place) -
         assert not letter.in_doubt
 
 
+@pytest.mark.parametrize(
+    ("fault", "rule", "in_doubt"),
+    [
+        ("error-page", "error-page", False),
+        ("exception", "exception", False),
+        ("maintenance", "unknown-body", False),
+        ("unavailable", "busy", False),
+        ("missing", "turned-away", False),
+        ("moved", "turned-away", False),
+        ("hang", "no-answer", True),
+        ("cut", "cut-short", True),
+    ],
+)
+def test_an_order_arrives_once_past_each_kind_of_trouble(
+    place: Place, monkeypatch: pytest.MonkeyPatch, fault: str, rule: str, in_doubt: bool
+) -> None:
+    monkeypatch.setattr("worker.settling.HOLD_WAIT", timedelta(milliseconds=50))
+    with rig(place, Options(faults=[f"{fault}:times=1"])) as made:
+        stored = made.order("SO-1")
+        with engine_of(made):
+            eventually(lambda: made.states() == {"delivered"})
+        first, last = made.attempts(stored.id)
+        assert (first.rule, first.in_doubt) == (rule, in_doubt)
+        assert (last.verdict, last.in_doubt) == ("delivered", False)
+        assert [each.reference for each in made.simulator.ledger.accepted] == ["SO-1"]
+
+
 def test_a_message_processed_without_an_answer_is_in_doubt_until_its_duplicate_settles_it(
     place: Place,
 ) -> None:

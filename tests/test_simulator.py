@@ -26,6 +26,7 @@ import aiohttp
 import pytest
 
 from simulator import Fault, FaultPlan, Ledger, Options, Request, Simulator, ledger
+from simulator.faults import KINDS
 from simulator.server import MAX_BODY
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -435,6 +436,38 @@ def test_unauthorised_is_401_with_the_realm_whatever_the_credentials(sim: Simula
     assert sim.ledger.accepted == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "status", "words"),
+    [
+        ("error-page", 200, "<h2>ERROR</h2><p>The order is locked</p>"),
+        ("exception", 200, "<exception>java.lang.NullPointerException</exception>"),
+        ("maintenance", 200, "<h1>Maintenance</h1>"),
+        ("missing", 404, "404 Not Found"),
+        ("moved", 302, "302 Found"),
+    ],
+)
+def test_an_answer_in_place_of_the_real_one_processes_nothing(
+    sim: Simulator, kind: str, status: int, words: str
+) -> None:
+    sim.set_faults([kind])
+    answer = order(sim, "SO-1")
+    assert answer.status == status
+    assert words in answer.text
+    assert ("Location" in answer.headers) is (kind == "moved")
+    assert sim.ledger.accepted == []
+
+
+def test_a_request_that_hangs_is_not_answered_until_the_client_gives_up(sim: Simulator) -> None:
+    sim.set_faults(["hang:times=1"])
+    connection = http.client.HTTPConnection(urlsplit(sim.url).netloc, timeout=0.3)
+    connection.request("POST", f"/web{IMPORT_ORDERS}", imports(item("SO-1")), ALLOWED)
+    with pytest.raises(TimeoutError):
+        connection.getresponse()
+    connection.close()
+    assert order(sim, "SO-1").references("Successes") == [("1", "SO-1")]
+    assert sim.ledger.requests[0].status is None
+
+
 def test_slow_waits_and_then_answers_normally(sim: Simulator) -> None:
     sim.set_faults(["slow:delay=0.3"])
     start = time.monotonic()
@@ -548,7 +581,7 @@ def test_a_fault_is_read_from_words(spec: str, fault: Fault) -> None:
     ("spec", "found", "allowed"),
     [
         ("", "kind ''", "500, slow, reset"),
-        ("boom:0.1", "kind 'boom'", "500, slow, reset, cut, silent, omit, unavailable, unauthorised"),
+        ("boom:0.1", "kind 'boom'", ", ".join(KINDS)),
         ("500:often", "probability 'often'", "a number"),
         ("500:1.5", "probability 1.5", "from 0 to 1"),
         ("500:nan", "probability nan", "from 0 to 1"),
