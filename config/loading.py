@@ -117,7 +117,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
         ) from None
     except UnicodeDecodeError:
         raise ConfigError.of(file, "the file", "not UTF-8", "save it as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number too long, or nesting too deep
         raise ConfigError.of(file, "the file", f"not TOML ({error})", "mend that line") from None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, field_validator, model_validator
 
 from orderflow_outbox import Answer, Catalogue
 
@@ -87,16 +87,16 @@ class ReplyRule(Rule):
     status: Annotated[frozenset[int], BeforeValidator(_statuses)] | None = None
     content_type: Names | None = None
     header: Mapping[str, Expression] | None = Field(default=None, min_length=1)
-    xml: bool | None = None
+    xml: StrictBool | None = None
     root: Names | None = None
-    min_bytes: int | None = Field(default=None, ge=0)
-    max_bytes: int | None = Field(default=None, ge=0)
-    complete: bool | None = None
+    min_bytes: int | None = Field(default=None, ge=0, strict=True)
+    max_bytes: int | None = Field(default=None, ge=0, strict=True)
+    complete: StrictBool | None = None
     answer: Annotated[list[Answer], Field(min_length=1)] | None = None
     failure: Annotated[Failures, Field(min_length=1)] | None = None
 
     verdict: VerdictName
-    systemic: bool = False
+    systemic: StrictBool = False
     after: Duration | None = None
     reason: str = "http_{status}"
     says: str = "HTTP {status} {title}"
@@ -131,18 +131,16 @@ class ReplyRule(Rule):
             raise ValueError("per-item needs a report, and here is none: choose another verdict")
         return self
 
-    @property
-    def is_unconditional(self) -> bool:
-        """Whether it fits every answer, or every lack of one."""
-        return not self.conditions() or (self.failure == [ANY_FAILURE] and self.in_doubt is None)
-
-    def covers(self, other: Rule) -> bool:
-        """Tell whether it is asked wherever `other` is: an answer is another thing than the lack of one."""
+    def leaves_nothing_to(self, other: Rule) -> bool:
+        """Tell whether it fits wherever `other` would: an answer is another thing than the lack of one."""
         return (
             isinstance(other, ReplyRule)
             and (self.failure is None) == (other.failure is None)
-            and super().covers(other)
+            and super().leaves_nothing_to(other)
         )
+
+    def _holds_with(self, name: str, other: Rule) -> bool:
+        return (name == "failure" and ANY_FAILURE in (self.failure or ())) or super()._holds_with(name, other)
 
 
 class ItemRule(Rule):

@@ -7,13 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from lxml import etree
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, StrictBool, field_validator
+
+from orderflow_outbox.errors import shown
 
 from .values import Strict
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 REASON = re.compile(r"[a-z][a-z0-9_]*")
 MAX_NAME_CHARACTERS = 64
+RESERVED_REASONS = frozenset({"split", "not_mentioned", "not_judged"})
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _XPATH_TEXT = re.compile(r"""'[^']*'|"[^"]*\"""")
@@ -35,7 +38,7 @@ def compiled(expression: str) -> re.Pattern[str]:
     """
     try:
         return re.compile(expression)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"it is no regular expression ({error})") from None
 
 
@@ -61,7 +64,7 @@ class Rule(Strict):
     destinations: Names | None = None
     xpath: str | None = None
     text: Expression | None = None
-    in_doubt: bool | None = None
+    in_doubt: StrictBool | None = None
     reason: str
     text_from: list[str] = Field(default_factory=list)
     says: str
@@ -81,6 +84,8 @@ class Rule(Strict):
         _check_places(value, cls.REASON_PLACES)
         if not REASON.fullmatch(_PLACE.sub("x", value)) or len(value) > MAX_NAME_CHARACTERS:
             raise ValueError('use lower-case letters, digits and _, as in "no_stock"')
+        if value in RESERVED_REASONS:
+            raise ValueError("the service itself gives this reason: choose another")
         return value
 
     @field_validator("says")
@@ -93,16 +98,20 @@ class Rule(Strict):
         """Return the names of its conditions."""
         return {name for name in self.CONDITIONS if getattr(self, name) is not None}
 
-    @property
-    def is_unconditional(self) -> bool:
-        """Whether it fits whatever it is asked of."""
-        return not self.conditions()
-
-    def covers(self, other: Rule) -> bool:
-        """Tell whether it is asked wherever `other` is, so that an unconditional one leaves it nothing."""
-        return _includes(self.operations, other.operations) and _includes(
-            self.destinations, other.destinations
+    def leaves_nothing_to(self, other: Rule) -> bool:
+        """Tell whether it fits wherever `other` would, so that behind it `other` is never asked."""
+        return (
+            _includes(self.operations, other.operations)
+            and _includes(self.destinations, other.destinations)
+            and all(self._holds_with(name, other) for name in self.conditions())
         )
+
+    def _holds_with(self, name: str, other: Rule) -> bool:
+        """Tell whether a condition of this rule holds wherever that of `other` does."""
+        own, others = getattr(self, name), getattr(other, name, None)
+        if others is None:
+            return False
+        return set(others) <= set(own) if isinstance(own, list | frozenset) else bool(own == others)
 
     def applies_to(self, destination: str, operation: str) -> bool:
         """Tell whether it is asked of this operation's replies at this destination."""
@@ -122,13 +131,13 @@ class Rule(Strict):
             if name not in names
         ]
         if self.xpath is not None and (problem := _wrong_with_xpath(self.xpath, namespaces)):
-            found.append(f"xpath is {self.xpath!r}: {problem}")
+            found.append(f"xpath is {shown(self.xpath)}: {problem}")
         for each in self.text_from:
             problem = (
                 _wrong_with_expression(each) if is_expression(each) else _wrong_with_xpath(each, namespaces)
             )
             if problem:
-                found.append(f"text_from is {each!r}: {problem}")
+                found.append(f"text_from is {shown(each)}: {problem}")
         return found
 
 
@@ -147,10 +156,10 @@ def problems_of(
         for before, earlier in enumerate(rules[:place]):
             if earlier.name == rule.name:
                 found.append(f"{where}: {key}.{before} has that name already: choose another")
-            if earlier.is_unconditional and earlier.covers(rule):
+            if earlier.leaves_nothing_to(rule):
                 found.append(
-                    f"{where}: it would never be asked, since {key}.{before} ({earlier.name}) before it has "
-                    "no condition: move it up, or take it out"
+                    f"{where}: it would never be asked, since {key}.{before} ({earlier.name}) before it fits "
+                    "all that it does: move it up, or take it out"
                 )
     return found
 
@@ -193,7 +202,7 @@ def _check_places(text: str, places: Iterable[str]) -> None:
     for name in _PLACE.findall(text):
         if name not in places:
             allowed = ", ".join(f"{{{each}}}" for each in sorted(places)) or "none"
-            raise ValueError(f"{{{name}}} is no place: use {allowed}")
+            raise ValueError(f"{{{' '.join(name.split())}}} is no place: use {allowed}")
     if {"{", "}"} & set(_PLACE.sub("", text)):
         raise ValueError("a brace stands alone: write a place such as {status}")
 

@@ -93,14 +93,14 @@ def error_page(message: str, title: str = "OrderFlow error") -> Reply:
 
 def exception(message: str) -> Reply:
     """An error of the application in its other shape: a document with an `<exception>`."""
-    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<response><exception>{escape(message)}</exception></response>'
-    return Reply(body.encode())
+    element = f"<exception>{escape(message)}</exception>"
+    return Reply(f'<?xml version="1.0" encoding="UTF-8"?>\n<response>{element}</response>'.encode())
 
 
 def maintenance() -> Reply:
     """What a proxy shows while OrderFlow is away, with 200 as if it were there."""
-    page = "<!DOCTYPE html>\n<html><head><title>Back soon</title></head><body><h1>Maintenance</h1></body></html>\n"
-    return Reply(page.encode(), HTML)
+    head = "<!DOCTYPE html>\n<html><head><title>Back soon</title></head>"
+    return Reply(f"{head}<body><h1>Maintenance</h1></body></html>\n".encode(), HTML)
 
 
 def sentence(text: str) -> Reply:

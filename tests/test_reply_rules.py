@@ -195,6 +195,10 @@ REFUSED = {
     "a prefix that nobody declared": ('xpath = "//s:say"', "xpath is '//s:say'", "[namespaces]"),
     "an XPath in text_from": ('text_from = ["//["]', "text_from is '//['", "it is no XPath"),
     "an expression in text_from": ('text_from = ["/(/"]', "text_from is '/(/'", "no regular expression"),
+    "an expression too large": ('text = "a{99999999999}"', "rules.0.text", "no regular expression"),
+    "text for a truth": ('xml = "false"', "rules.0.xml", "valid boolean"),
+    "a truth for a number": ("min_bytes = true", "rules.0.min_bytes", "valid integer"),
+    "the service's own reason": ('reason = "split"', "rules.0.reason", "the service itself gives this"),
     "a regular expression": ('text = "("', "rules.0.text", "no regular expression"),
     "an expression on a header": ('header = { S = "(" }', "rules.0.header.S", "no regular expression"),
     "a status": ("status = [99]", "rules.0.status", "99 is no status"),
@@ -267,7 +271,11 @@ def test_a_verdict_that_nobody_knows_is_refused(tmp_path: Path, verdict: str) ->
         ('failure = ["any"]', 'failure = ["timeout"]', True),
         ('failure = ["any"]', "status = [409]", False),
         ('failure = ["any"]\nin_doubt = true', 'failure = ["timeout"]', False),
-        ("status = [409]", "status = [409]", False),
+        ("status = [409]", "status = [409]", True),
+        ('status = ["4xx"]', 'status = [409]\ntext = "x"', True),
+        ("status = [409]", 'status = ["4xx"]', False),
+        ('text = "x"', 'text = "y"', False),
+        ('failure = ["timeout", "connect_failed"]', 'failure = ["timeout"]\nin_doubt = true', True),
     ],
 )
 def test_a_rule_that_would_never_be_asked_is_refused(
@@ -286,6 +294,25 @@ def test_a_rule_that_would_never_be_asked_is_refused(
         judge_by(tmp_path, rules)
 
 
+def test_an_xpath_that_cannot_be_evaluated_finds_nothing_and_leaves_the_reply_to_the_rules_after(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    judge = judge_by(tmp_path, f"{ITS_OWN}verdict = \"hold\"\nxpath = '//code[contains(.)]'")
+    assert judged(judge, answer(b"<x><code/></x>")).why.rule == "unknown-body"
+    assert "//code[contains(.)]" in caplog.text
+
+
+def test_a_text_may_be_lifted_from_a_comment(tmp_path: Path) -> None:
+    judge = judge_by(tmp_path, f'{ITS_OWN}verdict = "refused"\ntext_from = ["//comment()"]')
+    assert judged(judge, answer(b"<x><!-- locked --></x>")).why.text == "locked"
+
+
+@pytest.mark.parametrize("content", ["a = " + "[" * 3000, "a = " + "9" * 5000])
+def test_a_file_that_no_one_can_read_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    with pytest.raises(ConfigError, match="the file is not TOML"):
+        judge_by(tmp_path, content)
+
+
 def test_two_rules_of_one_name_are_refused(tmp_path: Path) -> None:
     rule = f'{ITS_OWN}verdict = "hold"\nstatus = [409]\n'
     with pytest.raises(ConfigError, match=r"rules\.1 \(own\): rules\.0 has that name already"):
@@ -300,4 +327,4 @@ def test_the_settings_name_the_file_of_own_rules(tmp_path: Path, monkeypatch: py
     (tmp_path / "own.toml").write_text(f'{ITS_OWN}verdict = "hold"\n')
     own, interface = load(need_secrets=False).rules
     assert [rule.name for rule in own.rules] == ["own"]
-    assert interface.rules[-1].is_unconditional
+    assert interface.rules[-1].conditions() == set()

@@ -17,7 +17,7 @@ from worker.deliveries import Reply
 from worker.replay import replay
 from worker.store.attempts import MAX_STORED_REPLY_BYTES
 from worker.store.transactions import Store
-from worker.verdicts import RetryLater, Why
+from worker.verdicts import Delivered, ItemResult, RetryLater, Why
 
 HOUR = timedelta(hours=1)
 SOLD_OUT = b"<response><code>17</code><say>Sold out</say></response>"
@@ -108,6 +108,8 @@ def test_a_messages_last_reply_is_judged_as_it_came(
         (["test", "no-such-file"], "no-such-file cannot be read"),
         (["test", "17"], "message 17 has no stored reply"),
         (["test", __file__, "--operation", "order-imports"], "--operation is 'order-imports': choose one of"),
+        (["test", __file__, "--destination", "south"], "--destination is 'south': choose one of main"),
+        (["test", "9" * 19], "9999999999999999999 cannot be read"),
         (["test", __file__, "--header", "text/xml"], "--header is 'text/xml': write it as 'Name: value'"),
         (["replay"], "--since is missing"),
     ],
@@ -210,3 +212,41 @@ def test_a_message_that_would_be_split_is_listed(
     (found,) = asked(shell, *given, "--rules", own)["replies"]
     assert (found["message_id"], found["would_be"]["reason"]) == (message_id, "split")
     assert [item["verdict"] for item in found["would_be"]["items"]] == ["delivered", "refused"]
+
+
+def test_an_item_that_would_go_another_way_is_listed(
+    shell: Shell, engine: Engine, store: Store, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.toml"
+    rule = '[[items]]\nname = "there"\ngroup = ["importFailures"]\ntext = "there"\n'
+    own.write_text(f'{rule}verdict = "delivered"\nreason = "there"\n')
+    failures = "".join(
+        f"<import><failureMessage>{words}</failureMessage></import>" for words in ("bad", "there")
+    )
+    report = f"<importSuccesses><import/></importSuccesses><importFailures>{failures}</importFailures>"
+    reply = Reply(200, (), f"<importResult>{report}</importResult>".encode())
+    message_id = put(engine, payload=order("SO-1", "SO-2", "SO-3"))
+    verdicts = (DELIVERED, REFUSED, REFUSED)
+    items = tuple(ItemResult(n, f"SO-{n}", verdict) for n, verdict in enumerate(verdicts, 1))
+    finish(store, Delivered(Why("split", "1 done, 2 refused", "item-report")), reply=reply, items=items)
+    given = ("rules", "replay", "--since", "1h")
+    assert asked(shell, *given)["flips"] == 0
+    (found,) = asked(shell, *given, "--rules", own)["replies"]
+    assert found["message_id"] == message_id
+    assert [item["verdict"] for item in found["would_be"]["items"]] == ["delivered", "refused", "delivered"]
+
+
+def test_a_child_is_judged_again_by_the_doubt_it_was_born_with(
+    shell: Shell, engine: Engine, store: Store, clock: Clock, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.toml"
+    rule = '[[items]]\nname = "repeat"\ngroup = ["importDuplicates"]\nin_doubt = false\n'
+    own.write_text(f'{rule}verdict = "refused"\nreason = "repeat"\n')
+    put(engine, payload=order("SO-1", "SO-2"))
+    again = RetryLater(Why("not_mentioned", "the report does not mention it", "item-report"), systemic=False)
+    items = (ItemResult(1, "SO-1", DELIVERED), ItemResult(2, "SO-2", again, mentioned=False))
+    finish(store, Delivered(Why("split", "1 done, 1 to be sent again", "item-report")), items=items)
+    clock.forward(HOUR)
+    reply = Reply(200, (), b"<importResult><importDuplicates><import/></importDuplicates></importResult>")
+    child = finish(store, DELIVERED, reply=reply).id
+    assert asked(shell, "rules", "test", child, "--rules", own)["verdict"] == "delivered"

@@ -9,7 +9,7 @@ from orderflow_outbox import Operation
 
 from .rules import Judge
 from .store.replies import StoredReply
-from .verdicts import SPLIT, Judgement, word_of
+from .verdicts import Judgement, word_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,14 @@ class Rejudged:
 
     @property
     def flips(self) -> bool:
-        """Whether the message would have gone another way, or been split otherwise than it was."""
+        """Whether the message, or one of its items, would have gone another way."""
         if self.now is None:
             return False
-        verdict, stored = self.now.verdict, self.stored
-        splits = verdict.why.reason == SPLIT, stored.reason == SPLIT
-        return word_of(verdict) != stored.verdict or splits[0] is not splits[1]
+        verdict = word_of(self.now.verdict)
+        items = {each.place: word_of(each.verdict) for each in self.now.items}
+        # Where none were judged, all went the way of the message.
+        before = self.stored.items or dict.fromkeys(items, self.stored.verdict)
+        return verdict != self.stored.verdict or items != before
 
 
 def rejudge(

@@ -11,6 +11,8 @@ from typing import NamedTuple
 MAX_NAMED_ITEMS = 5
 SPLIT = "split"
 """The reason of a message whose items went different ways."""
+NOT_MENTIONED = "not_mentioned"
+"""The reason of an item that no report mentions."""
 
 
 @dataclass(frozen=True, slots=True)

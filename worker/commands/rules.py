@@ -30,6 +30,7 @@ from .arguments import (
 RulesOption = Annotated[
     Path | None, typer.Option("--rules", help="Your rules, instead of the file that the settings name.")
 ]
+LARGEST_ID_DIGITS = 18
 STYLES = {"delivered": "green", "retry": "yellow", "refused": "bold red", "hold": "bold red"}
 
 
@@ -59,12 +60,15 @@ def try_command(
     """Show the verdict on a reply, and the rule that gives it."""
     configuration = _configuration(rules)
     judge = Judge(configuration.rules)
-    if reply.isascii() and reply.isdigit():
+    if reply.isascii() and reply.isdigit() and len(reply) <= LARGEST_ID_DIGITS:
         judgement = _of_message(int(reply), judge, configuration)
     else:
         if operation not in configuration.catalogue:
             known = ", ".join(sorted(configuration.catalogue))
             raise UsageProblem(f"--operation is {operation!r}: choose one of {known}")
+        if destination not in configuration.destinations:
+            known = ", ".join(sorted(configuration.destinations))
+            raise UsageProblem(f"--destination is {destination!r}: choose one of {known}")
         answered = Reply(status, tuple(_header(each) for each in header or ()), _body(Path(reply)))
         judgement = judge.judge(
             answered, destination, configuration.catalogue[operation], in_doubt, datetime.now(UTC)

@@ -114,16 +114,22 @@ class ItemJudge:
                     judged.append((item, verdict))
         if not judged:
             return None
-        items = paired(judged, self._sent(payload, len(judged)), rule)
+        items = paired(judged, self._sent(payload, judged), rule)
         verdict = _of_all(items, rule)
         if verdict.why.reason == SPLIT and not self._divisible:
             verdict = _of_all([item for item in items if not isinstance(item.verdict, Delivered)][:1], rule)
         return Judgement(verdict, items)
 
-    def _sent(self, payload: bytes | None, reported: int) -> list[SentItem] | None:
+    def _sent(
+        self, payload: bytes | None, judged: Sequence[tuple[etree._Element, OfOne]]
+    ) -> list[SentItem] | None:
         """Return the message's items, None where those that are reported are all there can be."""
-        if payload is None or not self._divisible or (reported == 1 and is_of_one_item(payload)):
+        if payload is None or not self._divisible:
             return None
+        if len(judged) == 1 and is_of_one_item(payload):
+            reference = judged[0][0].get("externalReference")
+            if reference is None or f'"{reference}"'.encode() in payload:
+                return None
         return items_of(payload)
 
     def _rules_for(self, group: str, in_doubt: bool) -> list[AskedOfItems]:

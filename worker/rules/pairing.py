@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from lxml import etree
 
 from worker.documents import SentItem
-from worker.verdicts import Delivered, ItemResult, Refused, RetryLater, Why
+from worker.verdicts import NOT_MENTIONED, Delivered, ItemResult, Refused, RetryLater, Why
 
-NOT_MENTIONED = "not_mentioned"
-_Judged = tuple[etree._Element, Delivered | RetryLater | Refused]
+_OfOne = Delivered | RetryLater | Refused
+_Judged = tuple[etree._Element, _OfOne]
+_WORSE = [Delivered, RetryLater, Refused]
 
 
 def paired(judged: Sequence[_Judged], sent: Sequence[SentItem] | None, rule: str) -> tuple[ItemResult, ...]:
@@ -39,20 +40,33 @@ def paired(judged: Sequence[_Judged], sent: Sequence[SentItem] | None, rule: str
     )
 
 
-def _by_place(
-    judged: Sequence[_Judged], sent: Sequence[SentItem]
-) -> dict[int, Delivered | RetryLater | Refused]:
-    found: dict[int, Delivered | RetryLater | Refused] = {}
-    left: list[_Judged] = []
+def _by_place(judged: Sequence[_Judged], sent: Sequence[SentItem]) -> dict[int, _OfOne]:
+    found: dict[int, _OfOne] = {}
+    named: list[_Judged] = []
+    unnamed: list[_OfOne] = []
     for element, verdict in judged:
         place = _numbered(element, sent)
-        if place is None or place in found:
-            left.append((element, verdict))
-        else:
-            found[place] = verdict
-    if left:
-        _by_name(left, sent, found)
+        if place is not None:
+            _note(found, place, verdict)
+        elif element.get("externalReference") is not None:
+            named.append((element, verdict))
+        elif element.get("item") is None:
+            unnamed.append(verdict)
+    if named:
+        _by_name(named, sent, found)
+    # Those that say neither number nor name can only be meant in order.
+    for place, verdict in zip(
+        [place for place in range(len(sent)) if place not in found], unnamed, strict=False
+    ):
+        found[place] = verdict
     return found
+
+
+def _note(found: dict[int, _OfOne], place: int, verdict: _OfOne) -> None:
+    """Note a verdict; of several on one item the worst counts."""
+    known = found.get(place)
+    if known is None or _WORSE.index(type(verdict)) > _WORSE.index(type(known)):
+        found[place] = verdict
 
 
 def _numbered(element: etree._Element, sent: Sequence[SentItem]) -> int | None:
@@ -64,24 +78,29 @@ def _numbered(element: etree._Element, sent: Sequence[SentItem]) -> int | None:
     return place if element.get("externalReference", sent[place].reference) == sent[place].reference else None
 
 
-def _by_name(
-    left: Sequence[_Judged],
-    sent: Sequence[SentItem],
-    found: dict[int, Delivered | RetryLater | Refused],
-) -> None:
-    free = [place for place in range(len(sent)) if place not in found]
-    by_reference: dict[str, deque[int]] = defaultdict(deque)
-    for place in free:
-        by_reference[sent[place].reference].append(place)
-    nameless = deque(free)
-    for element, verdict in left:
-        reference = element.get("externalReference")
-        candidates = nameless if reference is None else by_reference.get(reference, deque())
-        for place in candidates:  # mostly the first of them
-            if place not in found and _agrees(element, sent[place]):
-                candidates.remove(place)
+def _by_name(named: Sequence[_Judged], sent: Sequence[SentItem], found: dict[int, _OfOne]) -> None:
+    places: dict[str, deque[int]] = defaultdict(deque)
+    last: dict[str, int] = {}
+    for place, item in enumerate(sent):
+        last[item.reference] = place
+        if place not in found:
+            places[item.reference].append(place)
+    others = []
+    for element, verdict in named:
+        free = places.get(element.get("externalReference", ""), deque())
+        for place in free:  # mostly the first of them
+            if _agrees(element, sent[place]):
+                free.remove(place)
                 found[place] = verdict
                 break
+        else:
+            others.append((element.get("externalReference", ""), verdict))
+    for reference, verdict in others:  # called by the right reference, and otherwise not as it was sent
+        free = places.get(reference, deque())
+        if free:
+            found[free.popleft()] = verdict
+        elif reference in last:
+            _note(found, last[reference], verdict)
 
 
 def _agrees(element: etree._Element, item: SentItem) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, and_, false, func, or_, select
+from sqlalchemy import Row, and_, exists, false, func, or_, select
 
-from orderflow_outbox.tables import attempt, body, message
+from orderflow_outbox.tables import attempt, body, item, message
 from worker.deliveries import Reply
+from worker.verdicts import NOT_MENTIONED
 
 from .finding import Filter
 from .transactions import Transaction
@@ -20,7 +21,8 @@ BATCH = 500
 
 _before = attempt.alias("before")
 _origin = message.alias("origin")
-# The doubt before an attempt is that after the one before it; a replay begins with its origin's.
+# The doubt before an attempt is that after the one before it; a replay begins with its origin's, and a child
+# with its parent's, or with that of items which no report mentioned.
 _doubt_before = func.coalesce(
     select(_before.c.in_doubt)
     .where(_before.c.message_id == attempt.c.message_id, _before.c.n < attempt.c.n)
@@ -28,6 +30,10 @@ _doubt_before = func.coalesce(
     .limit(1)
     .scalar_subquery(),
     select(_origin.c.in_doubt).where(_origin.c.id == message.c.replay_of).scalar_subquery(),
+    or_(
+        exists().where(_before.c.message_id == message.c.split_from, _before.c.in_doubt),
+        exists().where(item.c.message_id == message.c.split_from, item.c.reason == NOT_MENTIONED),
+    ),
     false(),
 )
 
@@ -42,6 +48,7 @@ class StoredReply:
         payload: what was sent.
         in_doubt: whether an earlier attempt may have been carried out.
         judged_at: when it came.
+        items: the verdict on each item, by its place.
     """
 
     message_id: int
@@ -57,6 +64,7 @@ class StoredReply:
     reason: str
     rule: str
     text: str
+    items: Mapping[int, str]
 
 
 def stored_replies(transaction: Transaction, wanted: Filter) -> Iterator[StoredReply]:
@@ -88,7 +96,8 @@ def stored_replies(transaction: Transaction, wanted: Filter) -> Iterator[StoredR
             .order_by(attempt.c.message_id, attempt.c.n)
             .limit(BATCH)
         ).all()
-        yield from map(_stored, rows)
+        items = _items_of(transaction, [row.message_id for row in rows])
+        yield from (_stored(row, items.get((row.message_id, row.n), {})) for row in rows)
         if len(rows) < BATCH:
             return
         last = rows[-1].message_id, rows[-1].n
@@ -100,7 +109,15 @@ def last_reply(transaction: Transaction, message_id: int) -> StoredReply | None:
     return last[0] if last else None
 
 
-def _stored(row: Row[Any]) -> StoredReply:
+def _items_of(transaction: Transaction, ids: Sequence[int]) -> Mapping[tuple[int, int], dict[int, str]]:
+    found: dict[tuple[int, int], dict[int, str]] = defaultdict(dict)
+    statement = select(item.c.message_id, item.c.n, item.c.place, item.c.verdict)
+    for row in transaction.connection.execute(statement.where(item.c.message_id.in_(ids))):
+        found[row.message_id, row.n][row.place] = row.verdict
+    return found
+
+
+def _stored(row: Row[Any], items: Mapping[int, str]) -> StoredReply:
     headers = tuple((str(name), str(value)) for name, value in row.reply_headers or ())
     return StoredReply(
         message_id=row.message_id,
@@ -116,4 +133,5 @@ def _stored(row: Row[Any]) -> StoredReply:
         reason=row.reason or "",
         rule=row.rule or "",
         text=row.error or "",
+        items=items,
     )
