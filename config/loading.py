@@ -44,6 +44,7 @@ class Configuration:
     destinations: Mapping[str, Destination]
     catalogue: Catalogue
     rules: tuple[RulesFile, ...]
+    schemas: Mapping[str, Path]
     file: Path
     destinations_file: Path
 
@@ -69,7 +70,8 @@ def load(file: Path | None = None, need_secrets: bool = True) -> Configuration:
     rules = load_rules(own, catalogue, parsed.destinations)
     if need_secrets:
         _check_secrets(settings, file, parsed.destinations, destinations_file)
-    return Configuration(settings, parsed.destinations, catalogue, rules, file, destinations_file)
+    schemas = _schemas(settings, catalogue, file)
+    return Configuration(settings, parsed.destinations, catalogue, rules, schemas, file, destinations_file)
 
 
 def load_rules(own: Path | None, catalogue: Catalogue, destinations: Iterable[str]) -> tuple[RulesFile, ...]:
@@ -177,6 +179,19 @@ def _catalogue(settings: Settings, file: Path) -> Catalogue:
         return Catalogue.load(file.parent / settings.operations_file)
     except InvalidOperation as error:
         raise ConfigError([str(error)]) from None
+
+
+def _schemas(settings: Settings, catalogue: Catalogue, file: Path) -> Mapping[str, Path]:
+    with_body = sorted(name for name, each in catalogue.items() if each.body_root is not None)
+    problems = [
+        f"{file}: schemas.{shown(operation)} is of no operation with a document: "
+        f"choose of {', '.join(with_body)}"
+        for operation in settings.schemas
+        if operation not in with_body
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return {operation: file.parent / schema for operation, schema in settings.schemas.items()}
 
 
 def _check_operations(catalogue: Catalogue, destinations: Mapping[str, Destination], file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,7 @@ class Settings(BaseSettings):
     destinations_file: Path = Path("destinations.toml")
     operations_file: Path | None = None
     rules_file: Path | None = None
+    schemas: Mapping[str, Path] = Field(default_factory=dict)
     engine: EngineSettings = EngineSettings()
     alerts: AlertSettings = AlertSettings()
     flower: FlowerSettings = FlowerSettings()

@@ -84,7 +84,7 @@ def test_the_shipped_destination_is_the_default_of_the_code(tmp_path: Path) -> N
 
 
 TABLES = [
-    (OUTBOX, "", Settings, {"engine", "alerts", "flower"}),
+    (OUTBOX, "", Settings, {"engine", "alerts", "flower", "schemas"}),
     (OUTBOX, "engine", EngineSettings, set()),
     (OUTBOX, "alerts", AlertSettings, set()),
     (OUTBOX, "flower", FlowerSettings, set()),
@@ -121,7 +121,7 @@ def test_every_key_stands_in_the_shipped_files_below_a_sentence_about_it(
     assert comment.endswith((".", ":"))
 
 
-@pytest.mark.parametrize("name", ["engine", "alerts", "flower"])
+@pytest.mark.parametrize("name", ["engine", "alerts", "flower", "schemas"])
 def test_every_table_of_the_settings_stands_in_the_shipped_file(name: str) -> None:
     assert name in tomllib.loads(OUTBOX.read_text(encoding="utf-8"))
 

@@ -14,6 +14,7 @@ from orderflow_outbox import Operation
 from .deliveries import Claim, Failure, Outcome, Reply, Request
 from .requests import RequestBuilder
 from .rules import Judge, leaves_in_doubt
+from .schemas import Schemas
 from .settling import expiry
 from .transport import Transport
 from .verdicts import Delivered, Refused, RetryLater, Verdict, Why
@@ -46,6 +47,7 @@ class Attempter:
         self._builders = {name: RequestBuilder(each) for name, each in self._destinations.items()}
         self._catalogue = configuration.catalogue
         self._judge = Judge(configuration.rules)
+        self._schemas = Schemas(configuration.schemas)
         self._transport = transport
         self._lease_seconds = lease.total_seconds()
         self._margin = LEASE_MARGIN * self._lease_seconds
@@ -66,6 +68,10 @@ class Attempter:
         over = expiry(claim, now, destination.retry_policy(claim.operation))
         if over is not None:
             return self.unsent(claim, over)
+        if claim.tries == 0 and not claim.in_doubt:
+            problem = self._schemas.problem(claim.operation, claim.payload)
+            if problem is not None:
+                return self.unsent(claim, Refused(Why("schema_invalid", problem, "schema")))
         request = self._builders[claim.destination].build(claim, operation)
         started = time.monotonic()
         if started + deadline + self._margin > lease_ends:

@@ -11,7 +11,7 @@ from config import ConfigError
 from orderflow_outbox.errors import OutboxError
 from worker.database import trouble
 
-from . import configuration, dead, demonstration, messages, rules, running
+from . import configuration, dead, demonstration, documents, messages, rules, running
 from .arguments import UsageProblem
 from .running import RunFailed
 
@@ -30,6 +30,7 @@ dead.add_to(app)
 running.add_to(app)
 configuration.add_to(app)
 rules.add_to(app)
+documents.add_to(app)
 demonstration.add_to(app)
 
 

@@ -12,6 +12,7 @@ from orderflow_outbox.tables import CURRENT_VERSION
 from worker import schema
 from worker.database import connect
 from worker.durability import durability_warnings
+from worker.schemas import Schemas
 
 from . import output
 
@@ -34,6 +35,7 @@ def check_command(
 ) -> None:
     """Read the configuration, say when a person would be called, and warn of a database that may lose."""
     configuration = load(file)
+    Schemas(configuration.schemas)  # refuses what is none
     rows = _patience(configuration)
     warnings = durability_warnings(configuration.settings)
     if json:
