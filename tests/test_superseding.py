@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -21,11 +22,33 @@ from orderflow_outbox import (
     enqueue,
     enqueue_many,
 )
-from orderflow_outbox.tables import message
+from orderflow_outbox.tables import dead_letter, message
 from tests.databases import on_postgresql
 from tests.statements import statements
-from tests.steps import DELIVERED, LATER, SECOND, Clock, claim_all, finish, outcome, put, recorder, row
+from tests.steps import (
+    ALERT_TIMES,
+    DELIVERED,
+    LATER,
+    LEASE,
+    REFUSED,
+    SECOND,
+    Clock,
+    claim_all,
+    configuration,
+    finish,
+    outcome,
+    put,
+    recorder,
+    row,
+    rows,
+    set_row,
+)
+from worker.looking import Looker
+from worker.ports import announce_nothing
+from worker.recorder import Recorder
+from worker.settling import superseded_by
 from worker.store.transactions import Store
+from worker.verdicts import Verdict
 
 CATALOGUE = Catalogue(
     [
@@ -109,6 +132,70 @@ def test_an_elder_of_no_higher_version_ends(engine: Engine, elder: int | None, l
     count(engine, version=elder)
     count(engine, version=later)
     assert states(engine) == ["superseded", "pending"]
+
+
+def recording(store: Store) -> Recorder:
+    return Recorder(store, replace(configuration(), catalogue=CATALOGUE), ALERT_TIMES, announce_nothing)
+
+
+def looking(store: Store) -> list[int]:
+    looker = Looker(store, LEASE, superseded_by(CATALOGUE))
+    return [each.id for each in looker.look({"main": 100}).claims]
+
+
+@pytest.mark.parametrize(
+    "verdict", [LATER, REFUSED, None], ids=["to be tried again", "refused", "given back"]
+)
+def test_an_elder_in_flight_ends_when_its_attempt_fails(
+    engine: Engine, store: Store, verdict: Verdict | None
+) -> None:
+    elder = count(engine, "stock-move")
+    (claimed,) = claim_all(store).claims
+    fresh = count(engine)
+    assert recording(store).record([outcome(claimed, verdict)])
+    assert states(engine) == ["superseded", "pending"]
+    ended = row(engine, elder.id)
+    assert (ended.blocks, ended.due_at, ended.finished_at is not None) == (False, None, True)
+    assert rows(engine, dead_letter) == []
+    assert looking(store) == [fresh.id]
+
+
+def test_an_elder_in_flight_that_is_delivered_is_delivered(engine: Engine, store: Store) -> None:
+    count(engine)
+    (claimed,) = claim_all(store).claims
+    count(engine)
+    assert recording(store).record([outcome(claimed, DELIVERED)])
+    assert states(engine) == ["delivered", "pending"]
+
+
+@pytest.mark.parametrize(
+    ("elder", "newer"),
+    [
+        ({}, {"key": "sku:B"}),
+        ({}, {"operation": "stock-move"}),
+        ({"version": 8}, {"version": 7}),
+        ({"key": None}, {"key": None}),
+    ],
+    ids=str,
+)
+def test_an_elder_in_flight_that_nothing_replaces_is_tried_again(
+    engine: Engine, store: Store, elder: dict[str, Any], newer: dict[str, Any]
+) -> None:
+    count(engine, **elder)
+    (claimed,) = claim_all(store).claims
+    count(engine, **newer)
+    assert recording(store).record([outcome(claimed, LATER)])
+    assert states(engine) == ["pending", "pending"]
+
+
+def test_an_elder_that_was_rescued_ends_when_it_is_claimed(engine: Engine, store: Store) -> None:
+    elder = count(engine)
+    assert len(claim_all(store).claims) == 1
+    fresh = count(engine)
+    set_row(engine, elder.id, state="pending", due_at=elder.created_at, lease_until=None)
+    assert looking(store) == []
+    assert states(engine) == ["superseded", "pending"]
+    assert looking(store) == [fresh.id]
 
 
 def test_what_is_being_sent_or_has_ended_is_left_alone(engine: Engine, store: Store) -> None:

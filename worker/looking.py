@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import MappingProxyType
 
 from .deliveries import Claim
 from .frontier import Frontier
 from .store.claiming import claim, next_due, open_destinations
+from .store.obsolescence import SupersededBy, outdated
+from .store.recording import retire
 from .store.transactions import Store
 
 LOOK_AGAIN_SECONDS = 0.005
@@ -40,6 +43,7 @@ class Looker:
     Args:
         store: the engine's own.
         lease: how long what is claimed is held.
+        superseded_by: by an operation, those whose later messages make its own obsolete.
         longest_wait: seconds until the next look when nothing is due.
         monotonic: the process's clock, by which leases are watched.
     """
@@ -48,11 +52,13 @@ class Looker:
         self,
         store: Store,
         lease: timedelta,
+        superseded_by: SupersededBy = MappingProxyType({}),
         longest_wait: float = 1.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._lease = lease
+        self._superseded_by = superseded_by
         self._longest_wait = longest_wait
         self._monotonic = monotonic
         self._frontier = Frontier()
@@ -88,8 +94,11 @@ class Looker:
                 name: claim(transaction, name, room[name], self._lease, self._frontier.since(name))
                 for name in names
             }
+            claims = [each for one in claimed.values() for each in one.claims]
+            over = outdated(transaction, claims, self._superseded_by)
+            retire(transaction, [each for each in claims if each.id in over])
         return Look(
-            claims=[each for one in claimed.values() for each in one.claims],
+            claims=[each for each in claims if each.id not in over],
             lease_ends=begun + self._lease.total_seconds(),
             full=frozenset(name for name, one in claimed.items() if one.more),
             wait=LOOK_AGAIN_SECONDS,

@@ -20,9 +20,10 @@ from orderflow_outbox.states import HELD
 
 from .deliveries import Outcome, Settlement
 from .ports import Announce, Step
-from .settling import settle, when_dead
+from .settling import obsolete, settle, superseded_by, when_dead
 from .store import gates
 from .store.burying import AlertTimes
+from .store.obsolescence import outdated
 from .store.recording import record, still_held
 from .store.transactions import Store, Transaction
 from .switch import LoggedSwitch
@@ -54,6 +55,7 @@ class Recorder:
         self._store = store
         self._destinations = configuration.destinations
         self._catalogue = configuration.catalogue
+        self._superseded_by = superseded_by(configuration.catalogue)
         self._alert_times = alert_times
         self._announce = announce
         self.recorded = 0
@@ -101,7 +103,7 @@ class Recorder:
     def _write(self, outcomes: Sequence[Outcome], with_evidence: bool = True) -> list[Settlement]:
         with self._store.writing() as transaction:
             held = still_held(transaction, [each.claim for each in outcomes])
-            settlements = [self._settled(each, transaction) for each in outcomes if each.claim.id in held]
+            settlements = self._settled_all(transaction, [each for each in outcomes if each.claim.id in held])
             children = record(transaction, settlements, self._alert_times, with_evidence)
             self._count_refusals(transaction, settlements)
         for each in outcomes:
@@ -112,6 +114,12 @@ class Recorder:
                     each.claim.attempt,
                 )
         return [*settlements, *children]
+
+    def _settled_all(self, transaction: Transaction, outcomes: Sequence[Outcome]) -> list[Settlement]:
+        settlements = [self._settled(each, transaction) for each in outcomes]
+        undelivered = [each.claim for each in settlements if each.state is not State.DELIVERED]
+        over = outdated(transaction, undelivered, self._superseded_by)
+        return [obsolete(each) if each.claim.id in over else each for each in settlements]
 
     def _settled(self, outcome: Outcome, transaction: Transaction) -> Settlement:
         claim = outcome.claim

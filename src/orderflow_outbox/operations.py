@@ -85,7 +85,8 @@ class Operation:
             query parameter or of an attribute of the root element, or of every `<import>` where all
             have the same value. None leaves such a message without a key, in no order.
         supersedes: operations (its own among them, if named) whose older messages of the same key a
-            new one makes obsolete. Those still waiting when it is enqueued are retired then.
+            new one makes obsolete. Those still waiting when it is enqueued are retired then, one that is
+            being sent when its attempt fails.
 
     Raises:
         InvalidOperation: naming the field, the value and the fix.

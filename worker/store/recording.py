@@ -26,7 +26,7 @@ from sqlalchemy.types import TypeEngine
 from orderflow_outbox import State
 from orderflow_outbox.arrays import as_arrays, rows_given
 from orderflow_outbox.tables import message
-from worker.deliveries import Claim, Settlement
+from worker.deliveries import Claim, Outcome, Settlement
 
 from . import attempts
 from .bulk import takes_arrays
@@ -120,6 +120,17 @@ def record(
         ],
     )
     return children
+
+
+def retire(transaction: Transaction, claims: Sequence[Claim]) -> None:
+    """End messages just claimed that a later one made obsolete, and let the next of their keys go on."""
+    ended = [
+        Settlement(Outcome(each, None), State.SUPERSEDED, None, each.tries, each.in_doubt, blocks=False)
+        for each in claims
+    ]
+    if ended:
+        _settle(transaction, ended)
+        unblock(transaction, [(each.destination, each.key) for each in claims if each.key is not None])
 
 
 def _settle(transaction: Transaction, settlements: Sequence[Settlement]) -> None:
