@@ -27,6 +27,7 @@ READY = "ready on "
 
 _BACKLOG = 1024
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
+_REFERENCE = "THE-REFERENCE"
 _IDENTITY = re.compile(rb"\r\nidempotency-key:\s*([^\r\n]*)", re.IGNORECASE)
 
 
@@ -35,9 +36,16 @@ def _answer(body: bytes, content_type: str) -> bytes:
     return head.encode() + body
 
 
-def _success() -> bytes:
-    reply = import_result([Outcome(Item("order", "insert", "SO-1", ""), 1, "Success")], 3)
-    return _answer(reply.body, reply.content_type)
+class Success:
+    """OrderFlow's report on one order that went well; what is sent is identified by the order's reference."""
+
+    def __init__(self) -> None:
+        reply = import_result([Outcome(Item("order", "insert", _REFERENCE, ""), 1, "Success")], 3)
+        self._before, self._after = reply.body.split(_REFERENCE.encode())
+        self._type = reply.content_type
+
+    def on(self, reference: str) -> bytes:
+        return _answer(self._before + reference.encode() + self._after, self._type)
 
 
 class Books:
@@ -55,7 +63,7 @@ class Books:
 class Connection(asyncio.Protocol):
     """One kept-alive connection."""
 
-    def __init__(self, books: Books, success: bytes) -> None:
+    def __init__(self, books: Books, success: Success) -> None:
         self._books = books
         self._success = success
         self._unread = b""
@@ -86,9 +94,10 @@ class Connection(asyncio.Protocol):
 
     def _reply(self, head: bytes) -> bytes:
         if head.startswith(b"POST "):
-            identity = _IDENTITY.search(head)
-            self._books.entries.append((identity[1].decode() if identity else "", time.monotonic()))
-            return self._success
+            found = _IDENTITY.search(head)
+            identity = found[1].decode() if found else ""
+            self._books.entries.append((identity, time.monotonic()))
+            return self._success.on(identity)
         return self._books.page(head.split(b" ", 2)[1].decode())
 
 
@@ -97,7 +106,7 @@ async def _serve() -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    books, success = Books(), _success()
+    books, success = Books(), Success()
     server = await loop.create_server(lambda: Connection(books, success), "127.0.0.1", 0, backlog=_BACKLOG)
     sys.stdout.write(f"{READY}http://127.0.0.1:{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()

@@ -67,6 +67,8 @@ def fates(judgement: Judgement) -> list[tuple[str, str]]:
         (("A",), ["ok externalReference=A", "failed externalReference=A"], [FAILED]),
         (("A", "B"), ["ok externalReference=A", "failed externalReference=A"], [FAILED, AGAIN]),
         (("A",), ["ok externalReference=other"], [AGAIN]),
+        (("A",), ["ok item=1 externalReference=other"], [OK]),
+        (("A", "B"), ["failed item=2 externalReference=other", "ok externalReference=A"], [OK, FAILED]),
         (("A", "B"), ["ok operation=merge externalReference=A", "failed operation=merge externalReference=B"],
          [OK, FAILED]),
         (("A", "B"), ["ok", "failed"], [OK, FAILED]),
@@ -79,6 +81,12 @@ def test_a_report_is_paired_by_number_else_by_name_in_order(
     sent: tuple[str, ...], items: list[str], expected: list[str]
 ) -> None:
     assert fates(judged(message(*sent), *items)) == list(zip(sent, expected, strict=True))
+
+
+def test_blanks_around_a_reference_make_no_difference() -> None:
+    for sent in (message(" A "), message(" A ", "B")):
+        first = judged(sent, "failed externalReference=A: bad").items[0]
+        assert (first.reference, type(first.verdict)) == ("A", Refused)
 
 
 def test_a_message_that_holds_no_imports_is_not_split(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ class SentItem:
 
     @property
     def reference(self) -> str:
-        return self.found.attributes.get("externalReference", "")
+        """Its externalReference, without the blanks around it: a report may have it without, too."""
+        return self.found.attributes.get("externalReference", "").strip()
 
     @property
     def name(self) -> tuple[str, str, str]:

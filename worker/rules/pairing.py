@@ -44,8 +44,9 @@ def _by_place(judged: Sequence[_Judged], sent: Sequence[SentItem]) -> dict[int, 
     found: dict[int, _OfOne] = {}
     named: list[_Judged] = []
     unnamed: list[_OfOne] = []
+    references = {item.reference for item in sent}
     for element, verdict in judged:
-        place = _numbered(element, sent)
+        place = _numbered(element, sent, references)
         if place is not None:
             _note(found, place, verdict)
         elif element.get("externalReference") is not None:
@@ -69,13 +70,19 @@ def _note(found: dict[int, _OfOne], place: int, verdict: _OfOne) -> None:
         found[place] = verdict
 
 
-def _numbered(element: etree._Element, sent: Sequence[SentItem]) -> int | None:
-    """Return the place that `item` names, unless it is called otherwise there."""
+def _numbered(element: etree._Element, sent: Sequence[SentItem], references: set[str]) -> int | None:
+    """Return the place that `item` names, unless the report is called as another item of the message is."""
     number = element.get("item", "")
     if not (number.isascii() and number.isdigit()) or not 1 <= int(number[:9]) <= len(sent):
         return None
-    place = int(number[:9]) - 1
-    return place if element.get("externalReference", sent[place].reference) == sent[place].reference else None
+    place, reference = int(number[:9]) - 1, _reference(element)
+    of_another = reference is not None and reference != sent[place].reference and reference in references
+    return None if of_another else place
+
+
+def _reference(element: etree._Element) -> str | None:
+    reference = element.get("externalReference")
+    return None if reference is None else reference.strip()
 
 
 def _by_name(named: Sequence[_Judged], sent: Sequence[SentItem], found: dict[int, _OfOne]) -> None:
@@ -87,14 +94,15 @@ def _by_name(named: Sequence[_Judged], sent: Sequence[SentItem], found: dict[int
             places[item.reference].append(place)
     others = []
     for element, verdict in named:
-        free = places.get(element.get("externalReference", ""), deque())
+        reference = _reference(element) or ""
+        free = places.get(reference, deque())
         for place in free:  # mostly the first of them
             if _agrees(element, sent[place]):
                 free.remove(place)
                 found[place] = verdict
                 break
         else:
-            others.append((element.get("externalReference", ""), verdict))
+            others.append((reference, verdict))
     for reference, verdict in others:  # called by the right reference, and otherwise not as it was sent
         free = places.get(reference, deque())
         if free:
@@ -104,8 +112,6 @@ def _by_name(named: Sequence[_Judged], sent: Sequence[SentItem], found: dict[int
 
 
 def _agrees(element: etree._Element, item: SentItem) -> bool:
-    """Tell whether what an element says of its item is not otherwise there."""
-    return all(
-        element.get(name, own) == own
-        for name, own in zip(("type", "operation", "externalReference"), item.name, strict=True)
-    )
+    """Tell whether the type and operation that an element gives are those of an item of its reference."""
+    kind, operation, _ = item.name
+    return element.get("type", kind) == kind and element.get("operation", operation) == operation
