@@ -8,14 +8,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from bench.latency import quantile
+from bench.orders import OPERATION, document
+from bench.receiver import Success
 from bench.report import complaint, verdicts
 from bench.tally import tally_of
+from config import load_rules
+from orderflow_outbox import PREDEFINED
 from tests.rig import PROJECT
+from worker.deliveries import Reply
+from worker.rules import Judge
+from worker.verdicts import Delivered
 
 MESSAGES = 200
 SECONDS = 1
@@ -107,6 +115,16 @@ def test_a_ratio_is_judged_in_the_direction_of_its_figure() -> None:
         ("enqueue-postgresql", "lower", True),
         ("enqueue-sqlite", "lower", False),
     ]
+
+
+def test_the_receivers_answer_delivers_the_order_it_names() -> None:
+    head, _, body = Success().on("shop-000001").partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(body)}".encode() in head
+    judge = Judge(load_rules(None, PREDEFINED, ["main"]))
+    sent = document("shop-000001").encode()
+    found = judge.judge(Reply(200, (), body), "main", PREDEFINED[OPERATION], False, datetime.now(UTC), sent)
+    assert isinstance(found.verdict, Delivered)
+    assert [each.reference for each in found.items] == ["shop-000001"]
 
 
 def test_an_unknown_figure_is_refused_in_one_line(folder: Path) -> None:
