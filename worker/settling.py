@@ -52,7 +52,7 @@ def when_dead(catalogue: Mapping[str, Operation], operation: str) -> WhenDead:
 
 
 def superseded_by(catalogue: Mapping[str, Operation]) -> dict[str, tuple[str, ...]]:
-    """Return, by operation, those whose later messages make its own obsolete; none is left out."""
+    """Return, by operation, those whose later messages make its own obsolete; without the others."""
     found: dict[str, tuple[str, ...]] = {}
     for name, operation in catalogue.items():
         for older in operation.supersedes:

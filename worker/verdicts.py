@@ -68,6 +68,8 @@ class Hold:
 
 
 Verdict = Delivered | RetryLater | Refused | Hold
+OfOne = Delivered | RetryLater | Refused
+"""What the report on one item may mean: it never holds a destination."""
 
 _WORDS = {Delivered: "delivered", RetryLater: "retry", Refused: "refused", Hold: "hold"}
 
@@ -89,7 +91,7 @@ class ItemResult(NamedTuple):
 
     place: int
     reference: str
-    verdict: Delivered | RetryLater | Refused
+    verdict: OfOne
     mentioned: bool = True
 
 

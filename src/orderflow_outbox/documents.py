@@ -16,8 +16,8 @@ from .operations import Naming, Operation
 
 MAX_PAYLOAD_BYTES = 5 * 1024 * 1024
 MAX_DEPTH = 100
-INTERFACE_NAME = re.compile(r"[a-z][A-Za-z0-9]*")
-_INTERFACE_NAMES = re.compile(r"[a-z][A-Za-z0-9]*+(?: [a-z][A-Za-z0-9]*+)*+")
+INTERFACE_NAME = re.compile(r"[a-z][A-Za-z0-9]*+")
+_INTERFACE_NAMES = re.compile(f"{INTERFACE_NAME.pattern}(?: {INTERFACE_NAME.pattern})*+")
 
 
 class ImportFound(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
@@ -14,6 +15,7 @@ from worker.verdicts import (
     Delivered,
     ItemResult,
     Judgement,
+    OfOne,
     Refused,
     RetryLater,
     Why,
@@ -23,15 +25,13 @@ from worker.verdicts import (
 
 from .answered import Answered, local_name
 from .pairing import paired
-from .searching import Lift, all_hold, lift_of, regular_expression, xpath_holds
+from .searching import Lift, all_hold, lift_of, xpath_holds
 from .words import in_one_line
 
 IMPORTED = "imported"
 DUPLICATE = "duplicate"
 _ITEM = "{*}import"
 _IN_WORDS = {Delivered: "done", Refused: "refused", RetryLater: "to be sent again"}
-
-OfOne = Delivered | RetryLater | Refused
 
 
 class AskedOfItems:
@@ -44,7 +44,7 @@ class AskedOfItems:
         if rule.xpath is not None:
             self._conditions.append(xpath_holds(rule.xpath, namespaces))
         if rule.text is not None:
-            words = regular_expression(rule.text)
+            words = re.compile(rule.text)
             self._conditions.append(lambda item: words.search(_words(item)) is not None)
         self.group = None if rule.group is None else frozenset(rule.group)
         self.in_doubt = rule.in_doubt

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from lxml import etree
 
 from worker.documents import SentItem
-from worker.verdicts import NOT_MENTIONED, Delivered, ItemResult, Refused, RetryLater, Why
+from worker.verdicts import NOT_MENTIONED, Delivered, ItemResult, OfOne, Refused, RetryLater, Why
 
-_OfOne = Delivered | RetryLater | Refused
-_Judged = tuple[etree._Element, _OfOne]
+_Judged = tuple[etree._Element, OfOne]
 _WORSE = [Delivered, RetryLater, Refused]
 
 
@@ -40,10 +39,10 @@ def paired(judged: Sequence[_Judged], sent: Sequence[SentItem] | None, rule: str
     )
 
 
-def _by_place(judged: Sequence[_Judged], sent: Sequence[SentItem]) -> dict[int, _OfOne]:
-    found: dict[int, _OfOne] = {}
+def _by_place(judged: Sequence[_Judged], sent: Sequence[SentItem]) -> dict[int, OfOne]:
+    found: dict[int, OfOne] = {}
     named: list[_Judged] = []
-    unnamed: list[_OfOne] = []
+    unnamed: list[OfOne] = []
     references = {item.reference for item in sent}
     for element, verdict in judged:
         place = _numbered(element, sent, references)
@@ -63,7 +62,7 @@ def _by_place(judged: Sequence[_Judged], sent: Sequence[SentItem]) -> dict[int, 
     return found
 
 
-def _note(found: dict[int, _OfOne], place: int, verdict: _OfOne) -> None:
+def _note(found: dict[int, OfOne], place: int, verdict: OfOne) -> None:
     """Note a verdict; of several on one item the worst counts."""
     known = found.get(place)
     if known is None or _WORSE.index(type(verdict)) > _WORSE.index(type(known)):
@@ -85,7 +84,7 @@ def _reference(element: etree._Element) -> str | None:
     return None if reference is None else reference.strip()
 
 
-def _by_name(named: Sequence[_Judged], sent: Sequence[SentItem], found: dict[int, _OfOne]) -> None:
+def _by_name(named: Sequence[_Judged], sent: Sequence[SentItem], found: dict[int, OfOne]) -> None:
     places: dict[str, deque[int]] = defaultdict(deque)
     last: dict[str, int] = {}
     for place, item in enumerate(sent):

@@ -21,11 +21,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-def regular_expression(expression: str) -> re.Pattern[str]:
-    """Return a compiled regular expression."""
-    return re.compile(expression)
-
-
 def all_hold(conditions: Sequence[Callable[[T], bool]], of: T) -> bool:
     """Tell whether every condition holds, the first that does not being the last that is asked."""
     return all(condition(of) for condition in conditions)

@@ -16,6 +16,7 @@ from sqlalchemy import literal, select
 
 from orderflow_outbox import State
 from orderflow_outbox.dialects import insert_on
+from orderflow_outbox.storing.rows import SAME_IDENTITY
 from orderflow_outbox.tables import body, message, unindexed
 from worker.deliveries import Child, Claim, Outcome, Settlement
 from worker.verdicts import Refused, RetryLater
@@ -79,10 +80,7 @@ def _insert_row(transaction: Transaction, parent_id: int, values: Mapping[str, A
     number: int | None = connection.execute(
         insert_on(connection, message)
         .from_select([*_INHERITED, *values], row, include_defaults=False)
-        .on_conflict_do_nothing(
-            index_elements=[message.c.destination, message.c.idempotency_key],
-            index_where=message.c.replay_of.is_(None),
-        )
+        .on_conflict_do_nothing(**SAME_IDENTITY)
         .returning(message.c.id)
     ).scalar_one_or_none()
     return number
