@@ -45,6 +45,7 @@ def claim(**given: Any) -> Claim:
         channel="web",
         organisation=None,
         key=None,
+        version=None,
         idempotency_key="SO-1001/1",
         token=1,
         attempt=1,

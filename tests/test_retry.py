@@ -183,6 +183,7 @@ def claim(**given: Any) -> Claim:
         channel="web",
         organisation=None,
         key="order:SO-1",
+        version=None,
         idempotency_key="k",
         token=1,
         attempt=1,

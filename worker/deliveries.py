@@ -28,6 +28,7 @@ class Claim:
     channel: str | None
     organisation: str | None
     key: str | None
+    version: int | None
     idempotency_key: str
     token: int
     attempt: int

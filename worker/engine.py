@@ -29,7 +29,6 @@ from .deliveries import Claim, Outcome
 from .looking import Look, Looker
 from .ports import Announce, Step, Wake
 from .recorder import Recorder
-from .settling import superseded_by
 from .store.burying import AlertTimes
 from .store.transactions import Store
 from .switch import LoggedSwitch
@@ -79,7 +78,7 @@ class Engine:
         alert_times = AlertTimes(settings.alerts.grouping, settings.alerts.reminder)
         self._attempter = Attempter(configuration, transport, settings.engine.lease)
         self._recorder = Recorder(store, configuration, alert_times, announce)
-        self._looker = Looker(store, settings.engine.lease, superseded_by(configuration.catalogue))
+        self._looker = Looker(store, settings.engine.lease, configuration.catalogue.superseded_by)
         self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-store")
         self._slots = {name: asyncio.Semaphore(each.window) for name, each in self._destinations.items()}
         self._waiting: dict[str, set[asyncio.Task[None]]] = {name: set() for name in self._destinations}

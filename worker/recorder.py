@@ -20,7 +20,7 @@ from orderflow_outbox.states import HELD
 
 from .deliveries import Outcome, Settlement
 from .ports import Announce, Step
-from .settling import obsolete, settle, superseded_by, when_dead
+from .settling import obsolete, settle, when_dead
 from .store import gates
 from .store.burying import AlertTimes
 from .store.obsolescence import outdated
@@ -55,7 +55,7 @@ class Recorder:
         self._store = store
         self._destinations = configuration.destinations
         self._catalogue = configuration.catalogue
-        self._superseded_by = superseded_by(configuration.catalogue)
+        self._superseded_by = configuration.catalogue.superseded_by
         self._alert_times = alert_times
         self._announce = announce
         self.recorded = 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from orderflow_outbox import Resolution, State
+from orderflow_outbox import PREDEFINED, Catalogue, Resolution, State
 from orderflow_outbox.errors import OutboxError
 
 from .store import gates, resolving
 from .store.burying import close_settled_incidents
 from .store.finding import message_row
+from .store.obsolescence import obsolescence_of, version_outrunning
 from .store.transactions import Store, Transaction
 from .verdicts import Why
 
@@ -29,13 +30,25 @@ class Replayed:
     state: str
 
 
-def replay(store: Store, message_id: int, by: str, why: str) -> Replayed:
+def replay(
+    store: Store,
+    message_id: int,
+    by: str,
+    why: str,
+    *,
+    catalogue: Catalogue = PREDEFINED,
+    force: bool = False,
+) -> Replayed:
     """Send a dead message again, as a new message with its bytes, identity and place in its key.
 
     Replaying twice gives the same replay.
 
+    Args:
+        catalogue: the operations known, which say what makes what obsolete.
+        force: replay one that is obsolete, too: as the latest of its key, which makes obsolete what is older.
+
     Raises:
-        NotPossible: the message does not exist, is not dead, or was discarded.
+        NotPossible: the message does not exist, is not dead, was discarded, or is obsolete.
     """
     with store.writing() as transaction:
         origin = _dead(transaction, message_id, "replayed")
@@ -45,11 +58,22 @@ def replay(store: Store, message_id: int, by: str, why: str) -> Replayed:
             return Replayed(message_id, known, created=False, state="gone" if row is None else row["state"])
         if origin.resolution == Resolution.DISCARDED:
             raise NotPossible(f"message {message_id} was discarded: enqueue it anew")
-        created = resolving.insert_replay(transaction, origin)
+        obsolete = _obsolete_by(transaction, origin, catalogue)
+        if obsolete is not None and not force:
+            raise NotPossible(
+                f"message {message_id} is obsolete: {obsolete}: discard it, or replay it by "
+                "force, which sends it as the latest of its key"
+            )
+        created = resolving.insert_replay(transaction, origin, as_latest=obsolete is not None)
         resolving.resolve_letter(transaction, message_id, Resolution.REPLAYED, by, why)
         close_settled_incidents(transaction)
         resolving.note_audit(
-            transaction, verb="replay", by=by, why=why, message_id=message_id, detail={"replay": created}
+            transaction,
+            verb="replay",
+            by=by,
+            why=why,
+            message_id=message_id,
+            detail={"replay": created, **({} if obsolete is None else {"forced": obsolete})},
         )
         return Replayed(message_id, created, created=True, state=State.PENDING)
 
@@ -101,6 +125,16 @@ def resume(store: Store, destination: str, by: str, why: str) -> bool:
         was_held = gates.resume(transaction, destination, by)
         resolving.note_audit(transaction, verb="resume", by=by, why=why, destination=destination)
         return was_held
+
+
+def _obsolete_by(transaction: Transaction, origin: Any, catalogue: Catalogue) -> str | None:
+    """Return in words what has made a dead message obsolete, None where nothing has."""
+    by = catalogue.superseded_by.get(origin.operation, ())
+    other = obsolescence_of(transaction, origin.id, by)
+    if other is not None:
+        return f"message {other.by}, which takes its place, is {other.state}"
+    version = version_outrunning(transaction, origin.id, by)
+    return None if version is None else f"version {version} of its key was delivered"
 
 
 def _dead(transaction: Transaction, message_id: int, participle: str) -> Any:

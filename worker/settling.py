@@ -51,15 +51,6 @@ def when_dead(catalogue: Mapping[str, Operation], operation: str) -> WhenDead:
     return WhenDead.WAIT if known is None else known.when_dead
 
 
-def superseded_by(catalogue: Mapping[str, Operation]) -> dict[str, tuple[str, ...]]:
-    """Return, by operation, those whose later messages make its own obsolete; without the others."""
-    found: dict[str, tuple[str, ...]] = {}
-    for name, operation in catalogue.items():
-        for older in operation.supersedes:
-            found[older] = (*found.get(older, ()), name)
-    return found
-
-
 def obsolete(settlement: Settlement) -> Settlement:
     """Return where a message goes that was not delivered, and that a later one has made obsolete."""
     return replace(settlement, state=State.SUPERSEDED, due_at=None, blocks=False, death=None)

@@ -58,6 +58,8 @@ class Catalogue(Mapping[str, Operation]):
                 if name not in self._by_name:
                     fix = f"there is no such operation; choose of {self._names()}"
                     raise InvalidOperation(f"operations.{operation.name}.supersedes", name, fix)
+        self.superseded_by = _turned(self._by_name)
+        """By an operation, those whose messages make its own obsolete; without operations that none does."""
 
     @classmethod
     def load(cls, file: str | PathLike[str]) -> Catalogue:
@@ -101,6 +103,15 @@ class Catalogue(Mapping[str, Operation]):
 
     def _names(self) -> str:
         return ", ".join(sorted(self._by_name))
+
+
+def _turned(operations: Mapping[str, Operation]) -> Mapping[str, tuple[str, ...]]:
+    """Return, from what each operation supersedes, by what each is superseded."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, operation in operations.items():
+        for older in dict.fromkeys(operation.supersedes):
+            found[older] = (*found.get(older, ()), name)
+    return found
 
 
 def _read(file: str | PathLike[str]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from .hints import mark_enqueued
 from .messages import CheckedMessage, Message, NewMessage, check
 from .states import State
 from .storing import Stored, store, store_one
-from .superseding import retire_elders
+from .superseding import retire_obsolete
 from .tables import body, message
 
 KEYS_PER_STATEMENT = 500
@@ -67,7 +67,8 @@ def enqueue(
             are delivered in the order they were enqueued. Default: by the operation's rule, if any.
         idempotency_key: names this message for good: the same key and content return the message
             already stored. Sent as `Idempotency-Key` on every attempt. Default: a random one.
-        version: number of the entity's state, where the shop keeps one; the higher is the later.
+        version: number of the entity's state, where the shop keeps one: of messages that make each other
+            obsolete the higher one counts, in whatever order they are enqueued.
         query: query parameters.
         headers: further request headers, plain ASCII.
         deliver_after: not before this moment (aware datetime), or now if that is past; the largest age
@@ -104,9 +105,8 @@ def enqueue(
     if stored is None:
         return _Holders(connection, [checked]).repeat(checked)
     mark_enqueued(connection)
-    if checked.operation.supersedes:
-        retire_elders(connection, [(checked, stored.id)])
-    return _new_message(checked, stored, retired=False)
+    retired = retire_obsolete(connection, [(checked, stored.id)], catalogue)
+    return _new_message(checked, stored, stored.id in retired)
 
 
 def enqueue_many(
@@ -133,7 +133,7 @@ def enqueue_many(
     checked = [_checked_at(place, new, catalogue) for place, new in enumerate(messages)]
     connection = fit_connection(session)
     with connection.begin_nested():
-        stored = _stored(connection, checked)
+        stored = _stored(connection, checked, catalogue)
         repeats = [each for each, new in zip(checked, stored, strict=True) if new is None]
         holders = _Holders(connection, repeats)
         return [
@@ -151,13 +151,15 @@ def _checked_at(place: int, new: NewMessage, catalogue: Catalogue) -> CheckedMes
         raise error.at(place) from None
 
 
-def _stored(connection: Connection, messages: Sequence[CheckedMessage]) -> list[Message | None]:
+def _stored(
+    connection: Connection, messages: Sequence[CheckedMessage], catalogue: Catalogue
+) -> list[Message | None]:
     """Store what is new; None stands for a message whose idempotency key is taken."""
     rows = store(connection, messages)
     new = [(checked, row.id) for checked, row in zip(messages, rows, strict=True) if row is not None]
     if new:
         mark_enqueued(connection)
-    retired = retire_elders(connection, new)
+    retired = retire_obsolete(connection, new, catalogue)
     return [
         None if row is None else _new_message(checked, row, row.id in retired)
         for checked, row in zip(messages, rows, strict=True)
@@ -165,7 +167,7 @@ def _stored(connection: Connection, messages: Sequence[CheckedMessage]) -> list[
 
 
 def _new_message(checked: CheckedMessage, row: Stored, retired: bool) -> Message:
-    """Return a message as it was stored, and `retired` by a later one of the same call, if so."""
+    """Return a message as it was stored, and `retired` as obsolete by the same call, if so."""
     return Message(
         id=row.id,
         destination=checked.destination,

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Executable, func, select, union_all
+from sqlalchemy import ColumnElement, Connection, Executable, func, select
 
 from .clock import database_now
 from .connections import AnySession, connection_of
 from .errors import InvalidQuestion, shown
+from .lookup import numbers_of_key
 from .messages import MAX_VERSION
 from .operations import CONTROL_CHARACTER
 from .states import HELD, RELEASED, Resolution, State
-from .tables import attempt, audit, dead_letter, gate, item, message, term, unindexed
-from .terms import KEY, SEPARATOR
+from .tables import attempt, audit, dead_letter, gate, item, message
 
 _elder = message.alias("elder")
 
@@ -124,15 +124,7 @@ def _in_front(connection: Connection, destination: str, key: str) -> int | None:
 
 
 def _last_of_key(connection: Connection, destination: str, key: str) -> int | None:
-    """Return the message enqueued last, whether the service has indexed its terms or not yet."""
-    # Its terms begin with its key. No index knows that, but few messages wait to be indexed.
-    beginning = f"{KEY}{SEPARATOR}{key}{SEPARATOR}"
-    begins_so = func.substr(unindexed.c.terms + SEPARATOR, 1, len(beginning)) == beginning
-    # By one statement: between two of them it may go from the one table to the other, and be in neither.
-    of_key = union_all(
-        select(term.c.message_id).where(term.c.name == KEY, term.c.value == key),
-        select(unindexed.c.message_id).where(begins_so),
-    ).subquery()
+    of_key = numbers_of_key(key)
     return _number(
         connection,
         select(func.max(message.c.id))

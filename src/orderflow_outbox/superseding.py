@@ -1,4 +1,4 @@
-"""Retiring what new messages make obsolete.
+"""Retiring what new messages make obsolete, and new ones that are obsolete as they arrive.
 
 A row that another transaction holds is about to be sent, or was: it is let go its way, and the shop
 never waits for it.
@@ -21,14 +21,17 @@ from sqlalchemy import (
     func,
     literal_column,
     null,
+    or_,
     select,
     update,
 )
 from sqlalchemy.types import TypeEngine
 
 from .arrays import as_arrays, rows_given
+from .catalogue import Catalogue
 from .clock import database_now
 from .messages import CheckedMessage
+from .obsolete import is_outrun, is_overtaken
 from .states import State
 from .tables import message
 from .unparking import KEY, unparking
@@ -39,6 +42,7 @@ _NEW: dict[str, TypeEngine[Any]] = {
     "before": BigInteger(),
     "up_to": BigInteger(),
 }
+_VERSIONED: dict[str, TypeEngine[Any]] = {"number": BigInteger(), "by": String()}
 _Given = Mapping[str, ColumnElement[Any]]
 
 _elder = message.alias("elder")
@@ -75,9 +79,19 @@ def _retiring(given: _Given) -> Update:
         )
         .with_for_update(skip_locked=True, of=_elder)
     )
+    return _ending(message.c.id.in_(waiting_elders))
+
+
+def _retiring_new(given: _Given) -> Update:
+    by = [given["by"]]
+    obsolete = or_(is_outrun(message, by), is_overtaken(message, by))
+    return _ending(message.c.id == given["number"], _is_pending(message), obsolete)
+
+
+def _ending(*conditions: ColumnElement[bool]) -> Update:
     return (
         update(message)
-        .where(message.c.id.in_(waiting_elders))
+        .where(*conditions)
         .values(state=State.SUPERSEDED, blocks=False, due_at=null(), finished_at=database_now())
         .returning(message.c.id, message.c.destination, message.c.key)
     )
@@ -88,6 +102,11 @@ def _plain(types: Mapping[str, TypeEngine[Any]]) -> _Given:
 
 
 _retire = _Pair(_retiring(_plain(_NEW)), _retiring(dict(rows_given("new", _NEW).c.items())), _NEW)
+_retire_new = _Pair(
+    _retiring_new(_plain(_VERSIONED)),
+    _retiring_new(dict(rows_given("versioned", _VERSIONED).c.items())),
+    _VERSIONED,
+)
 _unpark = _Pair(
     unparking(_plain(KEY), database_now()),
     unparking(dict(rows_given("freed", KEY).c.items()), database_now()),
@@ -95,15 +114,25 @@ _unpark = _Pair(
 )
 
 
-def retire_elders(connection: Connection, stored: Sequence[tuple[CheckedMessage, int]]) -> set[int]:
-    """End the older messages that wait and that new ones make obsolete; return the numbers of the ended.
+def retire_obsolete(
+    connection: Connection, stored: Sequence[tuple[CheckedMessage, int]], catalogue: Catalogue
+) -> set[int]:
+    """End what waits and is made obsolete by new messages, and those of the new that are so themselves.
 
     What was parked behind them is made due.
 
     Args:
         connection: in the transaction that stored the new messages.
         stored: the new messages with their numbers.
+        catalogue: the operations known.
+
+    Returns:
+        The numbers of the ended.
     """
+    return _retire_elders(connection, stored) | _retire_outdone(connection, stored, catalogue)
+
+
+def _retire_elders(connection: Connection, stored: Sequence[tuple[CheckedMessage, int]]) -> set[int]:
     new = [
         {
             "of_destination": checked.destination,
@@ -122,3 +151,18 @@ def retire_elders(connection: Connection, stored: Sequence[tuple[CheckedMessage,
     freed = sorted({(row.destination, row.key) for row in retired})
     _unpark.run(connection, [dict(zip(KEY, key, strict=True)) for key in freed])
     return {row.id for row in retired}
+
+
+def _retire_outdone(
+    connection: Connection, stored: Sequence[tuple[CheckedMessage, int]], catalogue: Catalogue
+) -> set[int]:
+    """End those of the new messages of which a higher version came before them."""
+    versioned = [
+        {"number": number, "by": operation}
+        for checked, number in stored
+        if checked.version is not None and checked.key is not None
+        for operation in catalogue.superseded_by.get(checked.operation.name, ())
+    ]
+    if not versioned:
+        return set()
+    return {row.id for result in _retire_new.run(connection, versioned) for row in result}

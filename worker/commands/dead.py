@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from config import load
 from orderflow_outbox import State
 from worker.replay import Replayed, discard, replay
 from worker.store import finding
@@ -31,6 +32,9 @@ from .arguments import (
 from .messages import show_command
 
 All = Annotated[bool, typer.Option("--all", help="Every open dead letter.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Obsolete ones too, each sent as the latest of its key.")
+]
 Limit = Annotated[int, typer.Option(help="How many at most.", min=1)]
 
 
@@ -85,6 +89,7 @@ def replay_command(
     reason: ReasonOption = None,
     since: SinceOption = None,
     every: All = False,
+    force: Force = False,
     *,
     by: By,
     why: Why,
@@ -93,9 +98,14 @@ def replay_command(
     """Send dead messages again, each as a new message linked to the old one."""
     wanted = filter_of(ids, destination, operation, reason, since)
     note = checked_why(why)
+    catalogue = load(need_secrets=False).catalogue
+
+    def replayed(message_id: int) -> Replayed:
+        return replay(store, message_id, by, note, catalogue=catalogue, force=force)
+
     with opened_store() as store:
         chosen = _chosen(store, wanted, every)
-        done, refused = act_on_each(chosen, lambda message_id: replay(store, message_id, by, note))
+        done, refused = act_on_each(chosen, replayed)
     links = [
         {"message": each.origin, "replay": each.replay, "created": each.created, "state": each.state}
         for each in done

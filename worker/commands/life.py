@@ -73,6 +73,7 @@ def _facts(life: Life) -> list[tuple[str, object]]:
         ("channel", message["channel"]),
         ("organisation", message["organisation"]),
         ("key", message["key"]),
+        ("version", message["version"]),
         ("idempotency key", message["idempotency_key"]),
         ("enqueued", output.moment(message["created_at"])),
         ("next try", output.moment(message["due_at"]) if message["due_at"] else None),

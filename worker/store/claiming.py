@@ -195,6 +195,7 @@ def claim_of(row: Any, now: datetime) -> Claim:
         channel=row.channel,
         organisation=row.organisation,
         key=row.key,
+        version=row.version,
         idempotency_key=row.idempotency_key,
         token=row.lease_token,
         attempt=row.attempts,

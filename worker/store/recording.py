@@ -33,6 +33,7 @@ from .bulk import takes_arrays
 from .burying import AlertTimes, bury
 from .children import insert_children
 from .claiming import is_sending
+from .obsolescence import note_versions
 from .ordering import unblock
 from .transactions import Transaction
 
@@ -108,6 +109,7 @@ def record(
         return []
     in_order = sorted(settlements, key=lambda each: each.claim.id)
     _settle(transaction, in_order)
+    note_versions(transaction, in_order)
     attempts.log(transaction, in_order, with_evidence)
     children = insert_children(transaction, in_order)
     bury(transaction, [*in_order, *children], alert_times)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import insert, literal, select, update
 
 from orderflow_outbox import Resolution, State
-from orderflow_outbox.tables import audit, body, dead_letter, message
+from orderflow_outbox.tables import audit, body, dead_letter, message, term, unindexed
 
 from .claiming import is_pending
 from .ordering import unblock
@@ -45,10 +45,13 @@ def replay_of(transaction: Transaction, message_id: int) -> int | None:
     ).scalar_one_or_none()
 
 
-def insert_replay(transaction: Transaction, origin: Any) -> int:
+def insert_replay(transaction: Transaction, origin: Any, as_latest: bool = False) -> int:
     """Store a new message with the origin's bytes, identity and place in its key; return its id.
 
     It takes over the origin's block: later messages of the key wait for the replay.
+
+    Args:
+        as_latest: give it the last place in its key instead, and no version, so that none makes it obsolete.
     """
     connection, now = transaction.connection, transaction.now
     expires_at = origin.expires_at if origin.expires_at is not None and origin.expires_at > now else None
@@ -77,8 +80,28 @@ def insert_replay(transaction: Transaction, origin: Any) -> int:
             select(literal(replay_id), *copied).where(body.c.message_id == origin.id),
         )
     )
+    _copy_terms(transaction, origin.id, replay_id)
     connection.execute(update(message).where(message.c.id == origin.id).values(blocks=False))
+    if as_latest:
+        connection.execute(
+            update(message).where(message.c.id == replay_id).values(position=replay_id, version=None)
+        )
+        unblock(transaction, [(origin.destination, origin.key)])
     return replay_id
+
+
+def _copy_terms(transaction: Transaction, origin: int, replay: int) -> None:
+    """Have a replay found by what its origin is found by, whether that is indexed or not yet."""
+    connection = transaction.connection
+    # Locked, so that it is either not indexed before this transaction ends, or has been.
+    terms = connection.scalar(
+        select(unindexed.c.terms).where(unindexed.c.message_id == origin).with_for_update()
+    )
+    if terms is not None:
+        connection.execute(insert(unindexed), {"message_id": replay, "terms": terms})
+        return
+    copied = select(term.c.name, term.c.value, literal(replay)).where(term.c.message_id == origin)
+    connection.execute(insert(term).from_select(["name", "value", "message_id"], copied))
 
 
 def resolve_letter(
