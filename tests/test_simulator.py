@@ -280,7 +280,7 @@ def test_any_scope_is_known_when_none_is_set(sim: Simulator) -> None:
 # Paths
 
 
-@pytest.mark.parametrize("path", ["/", "/remoteorder/order/detail.xml", "/remotewarehouse/inventory.xml"])
+@pytest.mark.parametrize("path", ["/", "/remoteorder/order/details.xml", "/remotewarehouse/order/detail.xml"])
 def test_a_wrong_path_is_404_in_html(sim: Simulator, path: str) -> None:
     answer = send(sim, path)
     assert answer.status == 404
