@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from simulator.operations import Scope
 from simulator.options import Options
@@ -40,12 +40,16 @@ class Access:
         scheme, _, token = header.partition(" ")
         return scheme.lower() == "basic" and _same(token.strip(), self._basic)
 
-    def problem(self, scope: Scope, name: str | None) -> str | None:
-        """Why a request of this scope is refused, None when it is not."""
-        if not name:
-            return f"No {scope} was given"
-        known = self._known[scope]
-        return f"Unknown {scope} {name}" if known and name not in known else None
+    def problem(self, scopes: Sequence[Scope], named: Callable[[Scope], str | None]) -> str | None:
+        """Why a request that needs one of these scopes is refused, None when it is not.
+
+        The first scope that is named decides: a wrong name is not made good by another scope.
+        """
+        for scope in scopes:
+            if name := named(scope):
+                known = self._known[scope]
+                return f"Unknown {scope} {name}" if known and name not in known else None
+        return f"No {' or '.join(scopes)} was given"
 
 
 def _same(found: str, expected: bytes) -> bool:

@@ -159,6 +159,19 @@ class Ledger:
         with self._lock:
             return any((type, operation, reference) in self._seen for operation in IMPORTS)
 
+    def known(self, type: str) -> set[str]:
+        """The references of all entities of this type that an import has brought.
+
+        It looks through the whole ledger: imports need not keep an index for a rare question.
+        """
+        with self._lock:
+            return {name for kind, done, name in self._seen if kind == type and done in IMPORTS}
+
+    def is_cancelled(self, type: str, reference: str) -> bool:
+        """Whether a cancellation of this entity was accepted."""
+        with self._lock:
+            return (type, "cancel", reference) in self._seen
+
     def summary(self) -> dict[str, object]:
         """The counts since the start or the last reset."""
         with self._lock:

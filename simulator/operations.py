@@ -13,6 +13,9 @@ OPERATIONS = (
     "order-cancel",
     "order-update",
     "product-update",
+    "order-detail",
+    "inventory",
+    "despatches",
 )
 
 Scope = Literal["channel", "organisation"]
@@ -22,10 +25,12 @@ Scope = Literal["channel", "organisation"]
 class Endpoint:
     """One path: what it does, the scope it needs, and the operation it serves for each entity type."""
 
-    action: Literal["import", "cancel", "update"]
-    scope: Scope
+    action: Literal["import", "cancel", "update", "query"]
+    scopes: tuple[Scope, ...]
+    """Any one of these will do; where several are named, the first of them here counts."""
     operations: dict[str, str]
     """Entity type to operation name; a path that takes no document has exactly one."""
+    method: Literal["GET", "POST"] = "POST"
 
     def operation_for(self, entity_type: str) -> str | None:
         """The operation's name for this type of entity, or None when the path does not take it."""
@@ -36,17 +41,32 @@ class Endpoint:
         """The entity type of a path that takes no document."""
         return next(iter(self.operations))
 
+    @property
+    def only_operation(self) -> str:
+        """The operation of a path that takes no document."""
+        return self.operations[self.only_type]
+
+
+_CHANNEL: tuple[Scope, ...] = ("channel",)
+_ORGANISATION: tuple[Scope, ...] = ("organisation",)
 
 ENDPOINTS = {
-    "remoteorder/imports/importitems.xml": Endpoint("import", "channel", {"order": "order-import"}),
+    "remoteorder/imports/importitems.xml": Endpoint("import", _CHANNEL, {"order": "order-import"}),
     "remotewarehouse/imports/importitems.xml": Endpoint(
         "import",
-        "organisation",
+        _ORGANISATION,
         {"product": "product-import", "return": "return-import", "stockMoveTask": "stock-move-import"},
     ),
-    "remoteorder/order/cancel.xml": Endpoint("cancel", "channel", {"order": "order-cancel"}),
-    "remoteorder/order/update.xml": Endpoint("update", "channel", {"order": "order-update"}),
-    "remotewarehouse/product/update.xml": Endpoint("update", "organisation", {"product": "product-update"}),
+    "remoteorder/order/cancel.xml": Endpoint("cancel", _CHANNEL, {"order": "order-cancel"}),
+    "remoteorder/order/update.xml": Endpoint("update", _CHANNEL, {"order": "order-update"}),
+    "remotewarehouse/product/update.xml": Endpoint("update", _ORGANISATION, {"product": "product-update"}),
+    "remoteorder/order/detail.xml": Endpoint("query", _CHANNEL, {"order": "order-detail"}),
+    "remotewarehouse/inventory.xml": Endpoint(
+        "query", _ORGANISATION + _CHANNEL, {"product": "inventory"}, method="GET"
+    ),
+    "remoteorder/shipment/despatches.xml": Endpoint(
+        "query", _CHANNEL, {"shipment": "despatches"}, method="GET"
+    ),
 }
 
 

@@ -14,6 +14,7 @@ from simulator.ledger import IMPORTS, Ledger
 from simulator.operations import Endpoint, endpoints_of
 from simulator.options import Options
 from simulator.pages import Outcome, Reply
+from simulator.queries import QUERIES, listed
 
 
 @dataclass(slots=True)
@@ -58,9 +59,8 @@ class OrderFlow:
         if endpoint.action == "import":
             self._read_items(call, endpoint, body)
         else:
-            call.operation = endpoint.operation_for(endpoint.only_type)
-            named = (call.query.get("externalReference"), call.query.get("thirdPartyReference"))
-            call.references = tuple(dict.fromkeys(name for name in named if name))
+            call.operation = endpoint.only_operation
+            call.references = _references(call.query)
         return call
 
     def _read_items(self, call: Call, endpoint: Endpoint, body: bytes) -> None:
@@ -69,7 +69,7 @@ class OrderFlow:
         except DocumentRefused as error:
             call.problem = str(error)
             if len(endpoint.operations) == 1:
-                call.operation = endpoint.operation_for(endpoint.only_type)
+                call.operation = endpoint.only_operation
             return
         call.operation = endpoint.operation_for(call.items[0].type)
         call.references = tuple(item.reference for item in call.items if item.reference)
@@ -82,16 +82,25 @@ class OrderFlow:
         endpoint = call.endpoint
         if endpoint is None:
             return pages.server_page(404)
-        if call.method != "POST":
-            return pages.server_page(405, {"Allow": "POST"})
+        if call.method != endpoint.method:
+            return pages.server_page(405, {"Allow": endpoint.method})
         if not self._access.authenticates(call.headers):
             return pages.server_page(401, CHALLENGE)
-        problem = self._access.problem(endpoint.scope, call.scope(endpoint.scope)) or call.problem
+        problem = self._access.problem(endpoint.scopes, call.scope) or call.problem
         if problem:
             return pages.error_page(problem)
-        if endpoint.action == "import":
-            return self._import(call, endpoint, number, omits)
-        return self._cancel(call, number) if endpoint.action == "cancel" else self._update(call, number)
+        return self._carry_out(call, endpoint, number, omits)
+
+    def _carry_out(self, call: Call, endpoint: Endpoint, number: int, omits: bool) -> Reply:
+        match endpoint.action:
+            case "import":
+                return self._import(call, endpoint, number, omits)
+            case "cancel":
+                return self._cancel(call, number)
+            case "update":
+                return self._update(call, endpoint, number)
+            case "query":
+                return QUERIES[endpoint.only_operation](call.query, self._ledger)
 
     def _import(self, call: Call, endpoint: Endpoint, number: int, omits: bool) -> Reply:
         started = time.perf_counter()
@@ -133,13 +142,13 @@ class OrderFlow:
             return pages.sentence(f"Cancel operation performed for order {reference}")
         return pages.sentence(f"No cancel operation performed for order {reference}")
 
-    def _update(self, call: Call, number: int) -> Reply:
+    def _update(self, call: Call, endpoint: Endpoint, number: int) -> Reply:
         reference = call.query.get("thirdPartyReference")
-        if not reference or call.endpoint is None:
+        if not reference:
             return pages.error_page("No thirdPartyReference was given")
         # The same parameters in another order ask for the same thing.
         mark = "update?" + urlencode(sorted(call.query.items()), errors="surrogatepass")
-        done = self._ledger.accept(call.endpoint.only_type, "update", reference, number, mark)
+        done = self._ledger.accept(endpoint.only_type, "update", reference, number, mark)
         return pages.sentence(f"Result '{'updated' if done else 'no_operation'}' for order {reference}")
 
 
@@ -148,3 +157,8 @@ def _read_query(query: str) -> dict[str, str]:
         return {}
     # Of a parameter given twice the first counts.
     return dict(reversed(parse_qsl(query, keep_blank_values=True)))
+
+
+def _references(query: dict[str, str]) -> tuple[str, ...]:
+    named = (query.get("externalReference"), query.get("thirdPartyReference"), *listed(query))
+    return tuple(dict.fromkeys(name for name in named if name))

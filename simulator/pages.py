@@ -1,10 +1,10 @@
-"""Writes the answers: import results, ERROR pages, plain sentences and web server pages."""
+"""Writes the answers: import results, answers to queries, ERROR pages, plain sentences, web server pages."""
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from simulator.documents import Item
@@ -59,13 +59,13 @@ def escape(text: str) -> str:
 
 def import_result(outcomes: list[Outcome], milliseconds: int) -> Reply:
     """The report on an import; all three sections are there, empty or not."""
-    parts = ['<?xml version="1.0" encoding="UTF-8"?>\n<importResult>']
+    parts = ["<importResult>"]
     for section, plural in zip(_SECTIONS, ("Successes", "Failures", "Duplicates"), strict=True):
         parts.append(f"<import{plural}>")
         parts += [_imported(one, milliseconds) for one in outcomes if one.section == section]
         parts.append(f"</import{plural}>")
     parts.append("</importResult>")
-    return Reply("".join(parts).encode())
+    return _document("".join(parts))
 
 
 def _imported(outcome: Outcome, milliseconds: int) -> str:
@@ -81,6 +81,22 @@ def _imported(outcome: Outcome, milliseconds: int) -> str:
     return f"{start}><{kind}Message>{message}</{kind}Message><{kind}Detail>{detail}</{kind}Detail></import>"
 
 
+def order(reference: str, state: str) -> Reply:
+    """What is known of an order."""
+    return _document(f'<order externalReference="{escape(reference)}" state="{state}"/>')
+
+
+def inventory(references: Iterable[str]) -> Reply:
+    """The stock of these products, of which there is never any."""
+    products = (f'<product externalReference="{escape(each)}" quantity="0"/>' for each in references)
+    return _document(f"<inventory>{''.join(products)}</inventory>")
+
+
+def despatches() -> Reply:
+    """What was despatched, which is nothing."""
+    return _document("<despatches/>")
+
+
 def error_page(message: str, title: str = "OrderFlow error") -> Reply:
     """An error of the application: an XHTML page, sent as if all were well."""
     page = (
@@ -93,8 +109,11 @@ def error_page(message: str, title: str = "OrderFlow error") -> Reply:
 
 def exception(message: str) -> Reply:
     """An error of the application in its other shape: a document with an `<exception>`."""
-    element = f"<exception>{escape(message)}</exception>"
-    return Reply(f'<?xml version="1.0" encoding="UTF-8"?>\n<response>{element}</response>'.encode())
+    return _document(f"<response><exception>{escape(message)}</exception></response>")
+
+
+def _document(root: str) -> Reply:
+    return Reply(f'<?xml version="1.0" encoding="UTF-8"?>\n{root}'.encode())
 
 
 def maintenance() -> Reply:

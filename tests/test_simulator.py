@@ -18,9 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
-from xml.etree import ElementTree
 
 import aiohttp
 import pytest
@@ -28,90 +26,27 @@ import pytest
 from simulator import Fault, FaultPlan, Ledger, Options, Request, Simulator, ledger
 from simulator.faults import KINDS
 from simulator.server import MAX_BODY
+from tests.caller import (
+    ALLOWED,
+    BASIC,
+    CANCEL,
+    CUSTOM,
+    IMPORT_GOODS,
+    IMPORT_ORDERS,
+    SCOPES,
+    UPDATE_ORDER,
+    UPDATE_PRODUCT,
+    Answer,
+    connect,
+    control,
+    imports,
+    item,
+    order,
+    running,
+    send,
+)
 
 PROJECT = Path(__file__).resolve().parents[1]
-IMPORT_ORDERS = "/remoteorder/imports/importitems.xml"
-IMPORT_GOODS = "/remotewarehouse/imports/importitems.xml"
-CANCEL = "/remoteorder/order/cancel.xml"
-UPDATE_ORDER = "/remoteorder/order/update.xml"
-UPDATE_PRODUCT = "/remotewarehouse/product/update.xml"
-BASIC = {"Authorization": "Basic " + base64.b64encode(b"shop:demo").decode()}
-CUSTOM = {"user": "shop", "password": base64.b64encode(b"demo").decode()}
-SCOPES = {"channel": "web", "organisation": "acme"}
-ALLOWED = {**BASIC, **SCOPES}
-XHTML = "{http://www.w3.org/1999/xhtml}"
-
-
-class Answer:
-    def __init__(self, response: http.client.HTTPResponse) -> None:
-        self.status = response.status
-        self.headers = response.headers
-        self.body = response.read()
-        self.text = self.body.decode()
-
-    def references(self, section: str) -> list[tuple[str | None, str | None]]:
-        found = ElementTree.fromstring(self.body).findall(f"import{section}/import")  # noqa: S314
-        return [(one.get("item"), one.get("externalReference")) for one in found]
-
-    def messages(self, name: str) -> list[str | None]:
-        return [one.text for one in ElementTree.fromstring(self.body).iter(name)]  # noqa: S314
-
-    @property
-    def error(self) -> str | None:
-        """The message of an ERROR page; None for any other answer."""
-        if not self.text.startswith("<html xmlns"):
-            return None
-        page = ElementTree.fromstring(self.body)  # noqa: S314
-        assert page.findtext(f"{XHTML}body/{XHTML}h2") == "ERROR"
-        assert page.findtext(f"{XHTML}head/{XHTML}title")
-        return page.findtext(f"{XHTML}body/{XHTML}p")
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-def connect(url: str) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
-
-
-def send(
-    sim: Simulator,
-    path: str,
-    body: str | bytes = b"",
-    headers: dict[str, str] | None = None,
-    method: str = "POST",
-) -> Answer:
-    connection = connect(sim.url)
-    try:
-        encoded = body.encode() if isinstance(body, str) else body
-        headers = ALLOWED if headers is None else headers
-        connection.request(method, urlsplit(sim.url).path + path, encoded, headers)
-        return Answer(connection.getresponse())
-    finally:
-        connection.close()
-
-
-def control(sim: Simulator, path: str, body: bytes | None = None, method: str = "GET") -> Answer:
-    connection = connect(sim.url)
-    try:
-        connection.request(method, f"/_simulator/{path}", body)
-        return Answer(connection.getresponse())
-    finally:
-        connection.close()
-
-
-def item(reference: str, text: str = "", type: str = "order", operation: str = "insert") -> str:
-    start = f'<import type="{type}" operation="{operation}" externalReference="{reference}">'
-    return f"{start}<![CDATA[{text}]]></import>"
-
-
-def imports(*items: str) -> str:
-    return f"<imports>{''.join(items)}</imports>"
-
-
-def order(sim: Simulator, reference: str) -> Answer:
-    return send(sim, IMPORT_ORDERS, imports(item(reference)))
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -125,12 +60,6 @@ def wait_until(holds: Callable[[], bool]) -> None:
 def sim() -> Iterator[Simulator]:
     with Simulator.running() as running:
         yield running
-
-
-@contextmanager
-def running(**settings: Any) -> Iterator[Simulator]:
-    with Simulator.running(Options(**settings)) as simulator:
-        yield simulator
 
 
 # Imports
@@ -351,7 +280,7 @@ def test_any_scope_is_known_when_none_is_set(sim: Simulator) -> None:
 # Paths
 
 
-@pytest.mark.parametrize("path", ["/", "/remoteorder/order/detail.xml", "/remotewarehouse/inventory.xml"])
+@pytest.mark.parametrize("path", ["/", "/remoteorder/order/details.xml", "/remotewarehouse/order/detail.xml"])
 def test_a_wrong_path_is_404_in_html(sim: Simulator, path: str) -> None:
     answer = send(sim, path)
     assert answer.status == 404
