@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from .answer_rule import AnswerRule
 from .destinations import Authentication, Destination
 from .errors import ConfigError
 from .loading import Configuration, load, load_rules, load_settings
+from .queries import Check, CheckRule, Presence, Queries, Query
 from .reply_rules import ItemRule, ItemVerdict, ReplyRule, RulesFile, VerdictName
 from .retry_policy import RetryPolicy
 from .rule import Rule, is_expression
@@ -13,7 +15,10 @@ from .values import in_words
 
 __all__ = [
     "AlertSettings",
+    "AnswerRule",
     "Authentication",
+    "Check",
+    "CheckRule",
     "ConfigError",
     "Configuration",
     "Destination",
@@ -21,6 +26,9 @@ __all__ = [
     "Hook",
     "ItemRule",
     "ItemVerdict",
+    "Presence",
+    "Queries",
+    "Query",
     "ReplyRule",
     "RetryPolicy",
     "Rule",

@@ -19,6 +19,7 @@ from orderflow_outbox.errors import shown
 
 from .destinations import Destination, DestinationsFile
 from .errors import ConfigError
+from .queries import Queries, QueriesFile
 from .reply_rules import RulesFile
 from .settings import ENVIRONMENT_PREFIX, Settings
 from .values import in_words
@@ -26,6 +27,8 @@ from .values import in_words
 DEFAULT_FILE = Path(__file__).parent / "outbox.toml"
 INTERFACE_RULES = Path(__file__).parent / "rules.toml"
 """What replies mean unless a deployer's rules say otherwise."""
+INTERFACE_QUERIES = Path(__file__).parent / "queries.toml"
+"""The queries there are beside a deployer's own."""
 FILE_VARIABLE = "OUTBOX_CONFIG"
 DEADLINES_IN_A_LEASE = 3
 """A lease covers a wait in line, one attempt, and a margin for recording: a deadline each."""
@@ -44,6 +47,7 @@ class Configuration:
     destinations: Mapping[str, Destination]
     catalogue: Catalogue
     rules: tuple[RulesFile, ...]
+    queries: Queries
     schemas: Mapping[str, Path]
     file: Path
     destinations_file: Path
@@ -66,12 +70,14 @@ def load(file: Path | None = None, need_secrets: bool = True) -> Configuration:
     _check_leases(settings, parsed.destinations, destinations_file)
     catalogue = _catalogue(settings, file)
     _check_operations(catalogue, parsed.destinations, destinations_file)
-    own = None if settings.rules_file is None else file.parent / settings.rules_file
-    rules = load_rules(own, catalogue, parsed.destinations)
+    rules = load_rules(_beside(file, settings.rules_file), catalogue, parsed.destinations)
+    queries = _queries(_beside(file, settings.queries_file), catalogue, parsed.destinations)
     if need_secrets:
         _check_secrets(settings, file, parsed.destinations, destinations_file)
     schemas = _schemas(settings, catalogue, file)
-    return Configuration(settings, parsed.destinations, catalogue, rules, schemas, file, destinations_file)
+    return Configuration(
+        settings, parsed.destinations, catalogue, rules, queries, schemas, file, destinations_file
+    )
 
 
 def load_rules(own: Path | None, catalogue: Catalogue, destinations: Iterable[str]) -> tuple[RulesFile, ...]:
@@ -93,6 +99,27 @@ def load_rules(own: Path | None, catalogue: Catalogue, destinations: Iterable[st
             raise ConfigError([f"{file}: {problem}" for problem in problems])
         read.append(rules)
     return tuple(read)
+
+
+def _queries(own: Path | None, catalogue: Catalogue, destinations: Iterable[str]) -> Queries:
+    """Read the interface's queries, and those of a deployer's file, with the checks made by them."""
+    found = Queries({}, {}, {})
+    for file in (INTERFACE_QUERIES,) if own is None else (INTERFACE_QUERIES, own):
+        read = _validated(QueriesFile, file, _read_toml(file))
+        problems = read.problems(found.by_name, catalogue, destinations)
+        if problems:
+            raise ConfigError([f"{file}: {problem}" for problem in problems])
+        found = Queries(
+            {**found.by_name, **read.queries},
+            {**found.checks, **read.checks},
+            {**found.namespaces, **read.namespaces},
+        )
+    return found
+
+
+def _beside(file: Path, other: Path | None) -> Path | None:
+    """Return a file that the settings file names: a relative path starts at its folder."""
+    return None if other is None else file.parent / other
 
 
 def load_settings(file: Path | None = None) -> Settings:

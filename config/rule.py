@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from lxml import etree
-from pydantic import BeforeValidator, Field, StrictBool, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from orderflow_outbox.errors import shown
 
@@ -16,7 +16,7 @@ from .values import Strict
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 REASON = re.compile(r"[a-z][a-z0-9_]*")
 MAX_NAME_CHARACTERS = 64
-RESERVED_REASONS = frozenset({"split", "not_mentioned", "not_judged"})
+RESERVED_REASONS = frozenset({"split", "not_mentioned", "not_judged", "check_unclear"})
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _XPATH_TEXT = re.compile(r"""'[^']*'|"[^"]*\"""")
@@ -64,7 +64,6 @@ class Rule(Strict):
     destinations: Names | None = None
     xpath: str | None = None
     text: Expression | None = None
-    in_doubt: StrictBool | None = None
     reason: str
     text_from: list[str] = Field(default_factory=list)
     says: str

@@ -85,6 +85,7 @@ class Settings(BaseSettings):
     destinations_file: Path = Path("destinations.toml")
     operations_file: Path | None = None
     rules_file: Path | None = None
+    queries_file: Path | None = None
     schemas: Mapping[str, Path] = Field(default_factory=dict)
     engine: EngineSettings = EngineSettings()
     alerts: AlertSettings = AlertSettings()

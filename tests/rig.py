@@ -71,6 +71,7 @@ class Rig:
             "hooks": [],
             "broker_url": "",
             "broker_keys": "",
+            "queries": "",
             "flower_port": 5555,
             "lease": LEASE_SECONDS,
             "drain": "3s",
@@ -83,10 +84,12 @@ class Rig:
             f"[destinations.main.retry]\nretry_after = {json.dumps(values['retry_after'])}\n"
             'retry_after_header_max = "200ms"\n'
         )
+        (self.folder / "queries.toml").write_text(values["queries"])
         file = self.folder / "outbox.toml"
         file.write_text(
             f'database_url = "{self.database_url}"\nstate_dir = "{self.folder}/state"\n'
             f'broker_url = "{values["broker_url"]}"\n{values["broker_keys"]}\n'
+            'queries_file = "queries.toml"\n'
             f'[engine]\nlease = "{values["lease"]}s"\nsweep = "200ms"\ndrain = "{values["drain"]}"\n'
             f'[alerts]\ngrouping = "100ms"\nhooks = {values["hooks"]}\n'
             f"[flower]\nport = {values['flower_port']}\n"

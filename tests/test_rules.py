@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import load_rules
-from orderflow_outbox import PREDEFINED
+from orderflow_outbox import PREDEFINED, Answer
 from worker.deliveries import Failure, Reply
 from worker.rules import Judge, leaves_in_doubt
 from worker.rules.words import MAX_TEXT_CHARACTERS
@@ -247,6 +248,27 @@ def test_an_unknown_2xx_is_the_destinations_fault_and_never_delivered(operation:
     for status in (200, 202, 204):
         verdict = judged(body, status, operation, content_type="text/html")
         assert (kind(verdict), verdict.why.reason) == (SYSTEMIC, "unknown_reply")
+
+
+@pytest.mark.parametrize(
+    ("body", "expected", "reason"),
+    [
+        (b'<order ref="SO-1"/>', DELIVERED, "done"),
+        (MAINTENANCE, SYSTEMIC, "unknown_reply"),
+        (MAINTENANCE.replace(b"<html>", b'<html xmlns="urn:xhtml">'), SYSTEMIC, "unknown_reply"),
+        (ERROR_PAGE, OF_THE_MESSAGE, "error_page"),
+        (EXCEPTION, OF_THE_MESSAGE, "exception"),
+        (b"<html><body><br></body></html>", SYSTEMIC, "unknown_reply"),
+        (b"done", SYSTEMIC, "unknown_reply"),
+        (b"", SYSTEMIC, "unknown_reply"),
+    ],
+)
+def test_where_a_document_is_wanted_any_that_is_no_page_will_do(
+    body: bytes, expected: tuple[str, ...], reason: str
+) -> None:
+    wants_a_document = replace(PREDEFINED["order-cancel"], name="own", answer=Answer.DOCUMENT)
+    verdict = INTERFACE.judge(Reply(200, (), body), "main", wants_a_document, False, NOW).verdict
+    assert (kind(verdict), verdict.why.reason) == (expected, reason)
 
 
 def test_a_maintenance_page_is_told_by_its_title() -> None:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from config import Configuration
 from orderflow_outbox import Operation
 
+from .checking import Checks, Question
 from .deliveries import Claim, Failure, Outcome, Reply, Request
 from .requests import RequestBuilder
 from .rules import Judge, leaves_in_doubt
@@ -47,6 +48,7 @@ class Attempter:
         self._builders = {name: RequestBuilder(each) for name, each in self._destinations.items()}
         self._catalogue = configuration.catalogue
         self._judge = Judge(configuration.rules)
+        self._checks = Checks(configuration.queries, self._judge)
         self._schemas = Schemas(configuration.schemas)
         self._transport = transport
         self._lease_seconds = lease.total_seconds()
@@ -72,65 +74,57 @@ class Attempter:
             problem = self._schemas.problem(claim.operation, claim.payload)
             if problem is not None:
                 return self.unsent(claim, Refused(Why("schema_invalid", problem, "schema")))
-        request = self._builders[claim.destination].build(claim, operation)
+        question = self._checks.question(claim, operation)
+        request = self._request(claim, operation, question)
         started = time.monotonic()
         if started + deadline + self._margin > lease_ends:
             return self.unsent(claim)
         try:
             reply = await self._transport.send(request, deadline)
         except asyncio.CancelledError:  # stopped at the bound: the outcome is unknown
-            return self._outcome(claim, None, request, None, True, started, lease_ends)
-        return self._judged(claim, operation, request, reply, started, lease_ends)
+            outcome = Outcome(claim, None, in_doubt=True)
+        else:
+            outcome = self._judged(claim, operation, question, reply)
+        return replace(
+            outcome,
+            request=request,
+            started_after=max(0.0, started - (lease_ends - self._lease_seconds)),
+            seconds=time.monotonic() - started,
+            checked_by=None if question is None else question.query.name,
+        )
 
     def unsent(self, claim: Claim, verdict: Verdict | None = None) -> Outcome:
         """Return the outcome of a message that was not sent: given back, or judged as it stands."""
         return Outcome(claim, verdict, in_doubt=claim.in_doubt)
 
+    def _request(self, claim: Claim, operation: Operation, question: Question | None) -> Request:
+        builder = self._builders[claim.destination]
+        if question is None:
+            return builder.build(claim, operation)
+        return builder.ask(question.query, question.parameters, claim.channel, claim.organisation)
+
     def _judged(
-        self,
-        claim: Claim,
-        operation: Operation,
-        request: Request,
-        reply: Reply | Failure,
-        started: float,
-        lease_ends: float,
+        self, claim: Claim, operation: Operation, question: Question | None, reply: Reply | Failure
     ) -> Outcome:
-        in_doubt = claim.in_doubt or leaves_in_doubt(reply)
+        answer = reply if isinstance(reply, Reply) else None
         try:
+            if question is not None:
+                checked = self._checks.verdict(question, claim, reply)
+                return Outcome(claim, checked.verdict, reply=answer, in_doubt=not checked.settled)
             verdict, items = self._judge.judge(
                 reply, claim.destination, operation, claim.in_doubt, claim.claimed_at, claim.payload
             )
         except Exception as error:
             log.exception("message %d: judging its reply failed", claim.id)
             text = f"judging the reply failed: {type(error).__name__}"
-            verdict, items = RetryLater(Why("not_judged", text, "engine"), systemic=False), ()
-            in_doubt = True
+            unknown = RetryLater(Why("not_judged", text, "engine"), systemic=False)
+            return Outcome(claim, unknown, reply=answer, in_doubt=True)
+        in_doubt = claim.in_doubt or leaves_in_doubt(reply)
         if isinstance(verdict, Delivered):
             in_doubt = False
         elif not all(item.mentioned for item in items):
             in_doubt = True
-        outcome = self._outcome(claim, verdict, request, reply, in_doubt, started, lease_ends)
-        return replace(outcome, items=items)
-
-    def _outcome(
-        self,
-        claim: Claim,
-        verdict: Verdict | None,
-        request: Request,
-        reply: Reply | Failure | None,
-        in_doubt: bool,
-        started: float,
-        lease_ends: float,
-    ) -> Outcome:
-        return Outcome(
-            claim,
-            verdict,
-            request=request,
-            reply=reply if isinstance(reply, Reply) else None,
-            in_doubt=in_doubt,
-            started_after=max(0.0, started - (lease_ends - self._lease_seconds)),
-            seconds=time.monotonic() - started,
-        )
+        return Outcome(claim, verdict, reply=answer, in_doubt=in_doubt, items=items)
 
 
 def _unknown(claim: Claim) -> Refused:

@@ -95,6 +95,9 @@ class Outcome:
     """What came of one claimed message in this engine's hands.
 
     `verdict` is None for a message given back unsent or cut short by a stop.
+
+    Attributes:
+        checked_by: the query that was asked instead of sending the message.
     """
 
     claim: Claim
@@ -105,6 +108,7 @@ class Outcome:
     started_after: float = 0.0
     seconds: float = 0.0
     items: tuple[ItemResult, ...] = ()
+    checked_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

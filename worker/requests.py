@@ -22,7 +22,7 @@ USER_AGENT = "orderflow-outbox"
 
 
 class RequestBuilder:
-    """Builds the requests for one destination; reads its password once.
+    """Builds the requests of messages and of queries for one destination; reads its password once.
 
     Raises:
         SecretMissing: the password is not to be had.
@@ -34,37 +34,57 @@ class RequestBuilder:
 
     def build(self, claim: Claim, operation: Operation) -> Request:
         """Return the request of `claim`; the same claim always gives the same request."""
-        query = dict(claim.query)
-        scopes = {
-            name: value
-            for name, value in (("channel", claim.channel), ("organisation", claim.organisation))
-            if value is not None
-        }
-        if self._destination.scope_in_query and claim.payload is None:
-            query.update(scopes)
+        headers = {IDENTITY_HEADER: claim.idempotency_key}
+        if claim.payload is not None:
+            headers["Content-Type"] = "application/xml; charset=utf-8"
+        scopes = _scopes(claim.channel, claim.organisation)
+        return self._request(operation, claim.query, scopes, {**claim.headers, **headers}, claim.payload)
+
+    def ask(
+        self,
+        query: Operation,
+        parameters: Mapping[str, str],
+        channel: str | None,
+        organisation: str | None,
+    ) -> Request:
+        """Return the request of a query, which has neither a body nor an identity."""
+        return self._request(query, parameters, _scopes(channel, organisation), {}, None)
+
+    def _request(
+        self,
+        operation: Operation,
+        parameters: Mapping[str, str],
+        scopes: Mapping[str, str],
+        own: Mapping[str, str],
+        body: bytes | None,
+    ) -> Request:
+        in_query = scopes if self._destination.scope_in_query and body is None else {}
+        query = {**parameters, **in_query}
         headers = {
-            **claim.headers,
+            **own,
             **self._credentials,
             **scopes,
-            IDENTITY_HEADER: claim.idempotency_key,
             "Accept-Encoding": "identity",
             "User-Agent": USER_AGENT,
         }
-        if claim.payload is not None:
-            headers["Content-Type"] = "application/xml; charset=utf-8"
         url = f"{self._destination.base_url}/{operation.path}"
         return Request(
             method=operation.method,
             url=f"{url}?{urlencode(query)}" if query else url,
             headers=headers,
             shown_headers=masked(headers),
-            body=claim.payload,
+            body=body,
         )
 
 
 def masked(headers: Mapping[str, str]) -> dict[str, str]:
     """Return `headers` with every credential replaced."""
     return {name: MASKED if name.lower() in SECRET_HEADERS else value for name, value in headers.items()}
+
+
+def _scopes(channel: str | None, organisation: str | None) -> dict[str, str]:
+    given = (("channel", channel), ("organisation", organisation))
+    return {name: value for name, value in given if value is not None}
 
 
 def _credentials(destination: Destination) -> dict[str, str]:

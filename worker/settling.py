@@ -10,7 +10,7 @@ from config import RetryPolicy
 from orderflow_outbox import Operation, State, WhenDead
 
 from .deliveries import Claim, Outcome, Settlement
-from .retry import end_of_life, next_retry_at
+from .retry import end_of_life, next_check_at, next_retry_at
 from .splitting import split
 from .verdicts import Delivered, Hold, Refused, RetryLater, Why
 
@@ -65,8 +65,12 @@ def _retried(
     chance: float,
 ) -> Settlement:
     claim, why = outcome.claim, later.why
-    tries = claim.tries + 1
-    due_at = next_retry_at(now, tries, policy, later.not_before, chance, later.after)
+    tries = claim.tries + later.spends_try
+    wait = (policy, later.not_before, chance, later.after)
+    if later.spends_try:
+        due_at = next_retry_at(now, tries, *wait)
+    else:
+        due_at = next_check_at(now, claim.attempt, *wait)
     if due_at is None:
         return _dead(outcome, Why(why.reason, f"after {tries} tries: {why.text}", why.rule), followers, tries)
     end = end_of_life(claim.created_at, claim.expires_at, policy)

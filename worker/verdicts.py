@@ -13,6 +13,8 @@ SPLIT = "split"
 """The reason of a message whose items went different ways."""
 NOT_MENTIONED = "not_mentioned"
 """The reason of an item that no report mentions."""
+CHECK_UNCLEAR = "check_unclear"
+"""The reason of a message in doubt whose check was answered by what none of its rules fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,14 @@ class RetryLater:
         systemic: True when the destination is at fault, False when the message may be.
         not_before: how long the receiver asked us to wait, if it did.
         after: the wait in place of the schedule's, where the rule has one of its own.
+        spends_try: False where the message itself was not sent, but a check made.
     """
 
     why: Why
     systemic: bool
     not_before: timedelta | None = None
     after: timedelta | None = None
+    spends_try: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from typing import Any
 from .catalogue import PREDEFINED, Catalogue
 from .documents import Document, read_document
 from .errors import InvalidHeader, InvalidMessage, MissingScope, shown
-from .operations import CONTROL_CHARACTER, KEY_PLACE, Operation, Scope
+from .operations import CONTROL_CHARACTER, Operation, Scope
+from .places import filled, without_value
 from .reserved import SERVICE_HEADERS, SERVICE_QUERY
 from .states import State
 from .terms import terms_of
@@ -122,7 +123,7 @@ def check(new: NewMessage, catalogue: Catalogue = PREDEFINED) -> CheckedMessage:
         raise InvalidMessage("destination", new.destination, "use a name of the destinations file")
     _check_scope(operation, new)
     _check_moments(new)
-    query = _query(operation, new.query)
+    query = checked_query(operation, new.query)
     document = read_document(operation, new.payload)
     key = _key(operation, new.key, query, document)
     return CheckedMessage(
@@ -152,11 +153,21 @@ def _check_scope(operation: Operation, new: NewMessage) -> None:
         (Scope.CHANNEL, "channel", new.channel),
         (Scope.ORGANISATION, "organisation", new.organisation),
     ):
-        value = _reference(name, given)
+        value = checked_scope(name, given)
         if value is None and scope is operation.scope:
             raise MissingScope(name, value, f"{operation.name} acts in a {name}; name it")
-        if value is not None and not (value.isascii() and value.strip() == value):
-            raise InvalidMessage(name, value, "it travels as a header: plain ASCII, no outer blanks")
+
+
+def checked_scope(name: str, given: object) -> str | None:
+    """Return a channel or an organisation that can be sent, None where none is given.
+
+    Raises:
+        InvalidMessage: it cannot be.
+    """
+    value = _reference(name, given)
+    if value is not None and not (value.isascii() and value.strip() == value):
+        raise InvalidMessage(name, value, "it travels as a header: plain ASCII, no outer blanks")
+    return value
 
 
 def _check_moments(new: NewMessage) -> None:
@@ -201,22 +212,10 @@ def _reference(name: str, value: object) -> str | None:
 def _key(operation: Operation, given: str | None, query: Mapping[str, str], document: Document) -> str | None:
     if given is not None or operation.key is None:
         return _reference("key", given)
-    places = {name: _value_at(name, query, document) for name in KEY_PLACE.findall(operation.key)}
-    for name, value in places.items():
-        if not value.strip():
-            fix = f"{operation.name} makes its key of {name}, of which this message has none, or several"
-            raise InvalidMessage("key", None, f"{fix}: give key")
-    return _reference("key", KEY_PLACE.sub(lambda place: places[place[1]], operation.key))
-
-
-def _value_at(name: str, query: Mapping[str, str], document: Document) -> str:
-    """Return the one value of that name: a query parameter, or an attribute of the root or the imports."""
-    if name in query:
-        return query[name]
-    if name in document.attributes:
-        return document.attributes[name]
-    values = {each.attributes.get(name, "") for each in document.imports}
-    return values.pop() if len(values) == 1 else ""
+    for name in without_value(operation.key, query, document):
+        fix = f"{operation.name} makes its key of {name}, of which this message has none, or several"
+        raise InvalidMessage("key", None, f"{fix}: give key")
+    return _reference("key", filled(operation.key, query, document))
 
 
 def _idempotency_key(value: str | None) -> str:
@@ -236,7 +235,12 @@ def _version(value: object) -> int | None:
     return value
 
 
-def _query(operation: Operation, given: Mapping[str, str]) -> dict[str, str]:
+def checked_query(operation: Operation, given: Mapping[str, str]) -> dict[str, str]:
+    """Return the query parameters of a request: the operation's own, overlaid by those given.
+
+    Raises:
+        InvalidMessage: one is missing, is no text, or is sent by the service itself.
+    """
     query = {**(operation.query or {}), **_texts("query", given)}
     for name in [each for each in query if each.lower() in SERVICE_QUERY]:
         fix = "the service sends this itself; leave it out (channel and organisation are arguments)"

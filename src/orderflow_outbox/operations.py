@@ -19,7 +19,7 @@ OPERATION_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _SEGMENT = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+"  # RFC 3986 section 3.3
 PATH = re.compile(f"{_SEGMENT}(?:/{_SEGMENT})*")
 ELEMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9._-]*")
-KEY_PLACE = re.compile(r"\{([^{}\s]+)\}")
+PLACE = re.compile(r"\{([^{}\s]+)\}")
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 MAX_NAME_CHARACTERS = 64
 IMPORTS = "imports"
@@ -51,10 +51,11 @@ class Naming(StrEnum):
 
 
 class Answer(StrEnum):
-    """The shape of a good answer: a report per item, a sentence naming the result, or any 2xx."""
+    """The shape of a good answer: a report per item, a sentence naming the result, XML, or any 2xx."""
 
     IMPORT_RESULT = "import-result"
     TEXT = "text"
+    DOCUMENT = "document"
     ANY = "any"
 
 
@@ -144,5 +145,5 @@ class Operation:
 
 def _is_key_rule(key: str) -> bool:
     """Tell whether `key` has a place in it, and no brace besides."""
-    around, places = KEY_PLACE.subn("", key)
+    around, places = PLACE.subn("", key)
     return places > 0 and not CONTROL_CHARACTER.search(key) and not {"{", "}"} & set(around)

@@ -11,7 +11,7 @@ from config import ConfigError
 from orderflow_outbox.errors import OutboxError
 from worker.database import trouble
 
-from . import configuration, dead, demonstration, documents, messages, rules, running
+from . import configuration, dead, demonstration, documents, messages, queries, rules, running
 from .arguments import UsageProblem
 from .running import RunFailed
 
@@ -31,6 +31,7 @@ running.add_to(app)
 configuration.add_to(app)
 rules.add_to(app)
 documents.add_to(app)
+queries.add_to(app)
 demonstration.add_to(app)
 
 

@@ -108,6 +108,17 @@ def checked_why(why: str) -> str:
     return why.strip()
 
 
+def pairs(option: str, pairs: list[str] | None) -> dict[str, str]:
+    """Return what an option says that is given once for each pair."""
+    result = {}
+    for pair in pairs or ():
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UsageProblem(f"{option} is {pair!r}: write it as NAME=VALUE")
+        result[name] = value
+    return result
+
+
 @contextmanager
 def opened_store() -> Iterator[Store]:
     """Open the store of the configured database, once its tables are of this release."""

@@ -95,7 +95,8 @@ def _print_attempt(row: Any, payload: bool) -> None:
     took = "" if row["seconds"] is None else f" in {row['seconds']:.3f} s"
     status = "" if row["status"] is None else f" HTTP {row['status']}"
     rule = "" if row["rule"] is None else f" (rule {row['rule']})"
-    head = f"{when}  attempt {row['n']}:{status}{took} → {row['verdict']}, {row['reason']}{rule}"
+    check = "" if row["checked_by"] is None else f", a check by {row['checked_by']}"
+    head = f"{when}  attempt {row['n']}{check}:{status}{took} → {row['verdict']}, {row['reason']}{rule}"
     output.console.print(output.plain(head))
     if row["request_line"]:
         output.console.print(output.plain(f"    {row['request_line']}"))

@@ -31,6 +31,7 @@ from .arguments import (
     filter_of,
     moment_of,
     opened_store,
+    pairs,
 )
 from .life import life_json, print_life
 
@@ -79,8 +80,8 @@ def enqueue_command(
             key=key,
             idempotency_key=idempotency_key,
             version=version,
-            query=_pairs("--query", query),
-            headers=_pairs("--header", header),
+            query=pairs("--query", query),
+            headers=pairs("--header", header),
             deliver_after=None if deliver_after is None else moment_of("--deliver-after", deliver_after),
             expires_at=None if expires_at is None else moment_of("--expires-at", expires_at),
             catalogue=configuration.catalogue,
@@ -201,13 +202,3 @@ def _payload(file: str | None) -> bytes | None:
         return Path(file).read_bytes()
     except OSError as error:
         raise UsageProblem(f"{file} cannot be read: {error.strerror}") from None
-
-
-def _pairs(option: str, pairs: list[str] | None) -> dict[str, str]:
-    result = {}
-    for pair in pairs or ():
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise UsageProblem(f"{option} is {pair!r}: write it as NAME=VALUE")
-        result[name] = value
-    return result

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from fnmatch import translate
 
-from config import ReplyRule, VerdictName
+from config import AnswerRule, ReplyRule, VerdictName
 from worker.deliveries import Failure
 from worker.verdicts import Delivered, Hold, Refused, RetryLater, Verdict, Why
 
@@ -19,20 +19,18 @@ from .words import in_one_line
 Condition = Callable[[Answered], bool]
 
 
-class AskedOfAnswers:
-    """A rule that judges answers.
+class AskedOfAny:
+    """A rule on answers, whatever it decides.
 
     Attributes:
         name: what it is called.
         status: the statuses it fits; None for any.
-        is_per_item: whether it leaves the verdict to the report on each item.
     """
 
-    def __init__(self, rule: ReplyRule, namespaces: Mapping[str, str]) -> None:
-        self._rule = rule
+    def __init__(self, rule: AnswerRule, namespaces: Mapping[str, str]) -> None:
+        self._asked = rule
         self.name = rule.name
         self.status = rule.status
-        self.is_per_item = rule.verdict is VerdictName.PER_ITEM
         self._conditions = _conditions(rule, namespaces)
         self._lifts = [lift_of(each, namespaces) for each in rule.text_from]
 
@@ -40,22 +38,16 @@ class AskedOfAnswers:
         """Tell whether all conditions hold but that on the status, which its asker knows."""
         return all_hold(self._conditions, answered)
 
-    def verdict(self, answered: Answered, now: datetime) -> Verdict:
-        """Return what it decides.
-
-        Args:
-            now: for a Retry-After given as a date.
-        """
-        rule = self._rule
-        why = Why(_reason(rule, answered.reply.status, ""), self._text(answered), rule.name)
-        return _decided(rule, why, asked_to_wait(answered.reply, now))
+    def why(self, answered: Answered) -> Why:
+        """Return the reason of what it decides."""
+        return Why(_reason(self._asked, answered.reply.status, ""), self._text(answered), self.name)
 
     def _text(self, answered: Answered) -> str:
         for lift in self._lifts:
             found = in_one_line(lift(answered.document, answered.words))
             if found:
                 return found
-        says = self._rule.says
+        says = self._asked.says
         return in_one_line(
             says.format(
                 status=answered.reply.status,
@@ -66,6 +58,29 @@ class AskedOfAnswers:
                 bytes=len(answered.reply.body),
             )
         )
+
+
+class AskedOfAnswers(AskedOfAny):
+    """A rule that judges answers.
+
+    Attributes:
+        is_per_item: whether it leaves the verdict to the report on each item.
+    """
+
+    def __init__(self, rule: ReplyRule, namespaces: Mapping[str, str]) -> None:
+        super().__init__(rule, namespaces)
+        self._rule = rule
+        self.is_per_item = rule.verdict is VerdictName.PER_ITEM
+        # Those first that cost least.
+        self._conditions = [*_conditions_on_circumstances(rule), *self._conditions]
+
+    def verdict(self, answered: Answered, now: datetime) -> Verdict:
+        """Return what it decides.
+
+        Args:
+            now: for a Retry-After given as a date.
+        """
+        return _decided(self._rule, self.why(answered), asked_to_wait(answered.reply, now))
 
 
 class AskedOfFailures:
@@ -89,7 +104,7 @@ class AskedOfFailures:
         return _decided(rule, Why(_reason(rule, None, failure.reason), in_one_line(text), rule.name), None)
 
 
-def _reason(rule: ReplyRule, status: int | None, failure: str) -> str:
+def _reason(rule: AnswerRule, status: int | None, failure: str) -> str:
     return rule.reason.format(status="none" if status is None else status, failure=failure or "none")
 
 
@@ -105,13 +120,19 @@ def _decided(rule: ReplyRule, why: Why, not_before: timedelta | None) -> Verdict
             return RetryLater(why, rule.systemic, not_before, rule.after)
 
 
-def _conditions(rule: ReplyRule, namespaces: Mapping[str, str]) -> list[Condition]:
-    """Return the conditions of a rule but that on the status, those first that cost least."""
+def _conditions_on_circumstances(rule: ReplyRule) -> list[Condition]:
+    """Return the conditions of a rule on how the answer came, and on what was known before."""
     found: list[Condition] = []
     if rule.complete is not None:
         found.append(lambda answered: answered.reply.complete is rule.complete)
     if rule.in_doubt is not None:
         found.append(lambda answered: answered.in_doubt is rule.in_doubt)
+    return found
+
+
+def _conditions(rule: AnswerRule, namespaces: Mapping[str, str]) -> list[Condition]:
+    """Return the conditions of a rule on an answer but that on the status, those first that cost least."""
+    found: list[Condition] = []
     if rule.min_bytes is not None or rule.max_bytes is not None:
         least, most = rule.min_bytes or 0, rule.max_bytes
         found.append(lambda answered: _within(len(answered.reply.body), least, most))

@@ -8,7 +8,7 @@ from typing import Any
 from orderflow_outbox.messages import MAX_REFERENCE_CHARACTERS
 from orderflow_outbox.states import RELEASED
 from orderflow_outbox.tables import attempt, item
-from worker.deliveries import Outcome, Settlement
+from worker.deliveries import Outcome, Reply, Settlement
 from worker.verdicts import word_of
 
 from .bulk import insert_many
@@ -65,8 +65,9 @@ def _row(settlement: Settlement, with_evidence: bool) -> dict[str, Any]:
         "reason": None if verdict is None else verdict.why.reason,
         "error": "cut short by a stop" if verdict is None else verdict.why.text,
         "in_doubt": settlement.in_doubt,
+        "checked_by": outcome.checked_by,
         **_request(outcome),
-        **_reply(outcome, with_evidence),
+        **evidence(outcome.reply, with_evidence),
     }
 
 
@@ -76,9 +77,13 @@ def _request(outcome: Outcome) -> dict[str, Any]:
     return {"request_line": request.line, "request_headers": dict(request.shown_headers)}
 
 
-def _reply(outcome: Outcome, with_evidence: bool) -> dict[str, Any]:
-    reply = outcome.reply
-    if reply is None or not with_evidence:
+def evidence(reply: Reply | None, with_body: bool = True) -> dict[str, Any]:
+    """Return what is stored of a reply.
+
+    Args:
+        with_body: False leaves headers and body out.
+    """
+    if reply is None or not with_body:
         return {
             "status": None if reply is None else reply.status,
             "reply_headers": None,

@@ -87,6 +87,7 @@ def stored_replies(transaction: Transaction, wanted: Filter) -> Iterator[StoredR
             .join(body, body.c.message_id == attempt.c.message_id)
             .where(
                 attempt.c.status.is_not(None),
+                attempt.c.checked_by.is_(None),
                 wanted.on(attempt.c.finished_at, attempt.c.reason),
                 or_(
                     attempt.c.message_id > last[0],

@@ -150,6 +150,7 @@ attempt = Table(
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime, nullable=False),
     Column("seconds", Float),
+    Column("checked_by", NAME),
     Column("request_line", Text),
     Column("request_headers", JSON),
     Column("status", Integer),

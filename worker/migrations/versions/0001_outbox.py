@@ -174,6 +174,7 @@ def upgrade() -> None:
         sa.Column("started_at", UtcDateTime(), nullable=True),
         sa.Column("finished_at", UtcDateTime(), nullable=False),
         sa.Column("seconds", sa.Float(), nullable=True),
+        sa.Column("checked_by", sa.String(length=64), nullable=True),
         sa.Column("request_line", sa.Text(), nullable=True),
         sa.Column("request_headers", sa.JSON(), nullable=True),
         sa.Column("status", sa.Integer(), nullable=True),
