@@ -18,9 +18,11 @@ from orderflow_outbox.errors import OutboxError
 from worker.commands import output
 
 from . import enqueue, judging
-from .figures import Plan, take_drain, take_enqueue, take_judging, take_latency
+from .claiming import FOLLOWERS
+from .figures import Plan, take_claims, take_drain, take_enqueue, take_judging, take_latency
 from .machine import machine
 from .report import (
+    claim_report,
     complaint,
     drain_report,
     enqueue_report,
@@ -48,6 +50,8 @@ class Figure(StrEnum):
     LATENCY = "latency"
     ENQUEUE_POSTGRESQL = "enqueue-postgresql"
     ENQUEUE_SQLITE = "enqueue-sqlite"
+    CLAIM_POSTGRESQL = "claim-postgresql"
+    CLAIM_SQLITE = "claim-sqlite"
     JUDGE_1 = "judge-1"
     JUDGE_500 = "judge-500"
 
@@ -83,6 +87,9 @@ def bench(
     transactions: Annotated[
         int, typer.Option(min=1, help="Transactions of each kind of `enqueue`, in rounds of some dozen.")
     ] = 2400,
+    followers: Annotated[
+        int, typer.Option(min=1, help="Messages parked while `claim` claims others.")
+    ] = FOLLOWERS,
     window: Annotated[
         int, typer.Option(min=1, max=256, help="The outbox's window, for each of two engines.")
     ] = DEFAULT_WINDOW,
@@ -101,6 +108,7 @@ def bench(
         rounds=rounds,
         seconds=seconds,
         transactions=transactions,
+        followers=followers,
         window=window,
         prefetch=prefetch,
     )
@@ -129,6 +137,10 @@ def _taken(stage: Stage, plan: Plan, chosen: frozenset[Figure], watch: Watch) ->
         name = Figure(f"enqueue-{database}")
         if name in chosen:
             report[name.value] = enqueue_report(take_enqueue(stage, plan, database, watch))
+    for database in enqueue.DATABASES:
+        name = Figure(f"claim-{database}")
+        if name in chosen:
+            report[name.value] = claim_report(take_claims(stage, plan, database, watch))
     for items in judging.ITEMS:
         name = Figure(f"judge-{items}")
         if name in chosen:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from . import drain, enqueue, judging, latency
+from . import claiming, drain, enqueue, judging, latency
+from .claiming import ClaimTimes
 from .contestant import Contestant, Place
 from .drain import DrainRound
 from .enqueue import Enqueued
@@ -36,6 +37,7 @@ class Plan:
         rounds: of each contestant.
         seconds: of each round of `latency`.
         transactions: of each kind of `enqueue`.
+        followers: parked in one of the two databases of `claim`.
         window: of the outbox's destination, for each of its two engines.
         prefetch: the plain worker's `worker_prefetch_multiplier`.
     """
@@ -45,6 +47,7 @@ class Plan:
     rounds: int
     seconds: float
     transactions: int
+    followers: int
     window: int
     prefetch: int
 
@@ -92,6 +95,12 @@ def take_enqueue(stage: Stage, plan: Plan, database: str, watch: Watch) -> Enque
     rounds = -(-plan.transactions // enqueue.TRANSACTIONS_A_ROUND)
     watch.round(f"enqueue, {database}")
     return enqueue.take(stage, database, rounds, min(MANY, plan.messages), watch)
+
+
+def take_claims(stage: Stage, plan: Plan, database: str, watch: Watch) -> ClaimTimes:
+    """Take the figure `claim` on one kind of database as planned."""
+    watch.round(f"claim, {database}")
+    return claiming.take(stage, database, watch, plan.followers)
 
 
 def take_judging(items: int, watch: Watch) -> Judged:

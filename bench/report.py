@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from .claiming import DUE, ClaimTimes
 from .drain import DrainRound
 from .enqueue import TRANSACTIONS_A_ROUND, Enqueued
 from .figures import Pairs, Plan
@@ -20,9 +21,18 @@ FIGURES = ("drain", "latency")
 """Those of messages that arrive."""
 TRANSACTIONS = ("enqueue-postgresql", "enqueue-sqlite")
 """Those of a shop's transactions."""
+CLAIMS = ("claim-postgresql", "claim-sqlite")
+"""Those of claims while others are parked."""
 JUDGING = ("judge-1", "judge-500")
 """Those of replies that are judged, by the number of their items."""
-AT_MOST = {"enqueue-postgresql": 1.5, "enqueue-sqlite": 1.5, "judge-1": 5.0, "judge-500": 2.0}
+AT_MOST = {
+    "enqueue-postgresql": 1.5,
+    "enqueue-sqlite": 1.5,
+    "claim-postgresql": 1.5,
+    "claim-sqlite": 1.5,
+    "judge-1": 5.0,
+    "judge-500": 2.0,
+}
 """What a ratio is meant to be; of these figures the lower is the better."""
 SIDES = ("outbox", "plain")
 SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "max": 1.0}
@@ -64,6 +74,16 @@ def enqueue_report(taken: Enqueued) -> dict[str, Any]:
     }
 
 
+def claim_report(taken: ClaimTimes) -> dict[str, Any]:
+    """Return the times of a claim in ms; the ratio is of the one with followers parked to the one without."""
+    return {
+        "unit": "ms",
+        "outbox": _rates(taken.crowded),
+        "plain": _rates(taken.alone),
+        "ratio": _ratio(taken.crowded, taken.alone),
+    }
+
+
 def judge_report(taken: Judged) -> dict[str, Any]:
     """Return what a reply takes in µs; the ratio is of judging it to parsing it alone."""
     return {
@@ -82,7 +102,7 @@ def verdicts(report: dict[str, Any]) -> list[dict[str, Any]]:
     """
     return [
         _verdict(name, report[name]["ratio"]["median"])
-        for name in _taken(report, FIGURES + TRANSACTIONS + JUDGING)
+        for name in _taken(report, FIGURES + TRANSACTIONS + CLAIMS + JUDGING)
     ]
 
 
@@ -128,6 +148,8 @@ def show(report: dict[str, Any], plan: Plan, console: Console) -> None:
             table.add_row(f"latency {name}, ms", *_cells(figure, name, 1), *further)
     for name in _taken(report, TRANSACTIONS):
         _add_transactions(table, name, report[name])
+    for name in _taken(report, CLAIMS):
+        _add_claims(table, name, report[name])
     for name in _taken(report, JUDGING):
         _add_judging(table, name, report[name])
     console.print(table)
@@ -151,6 +173,11 @@ def _add_transactions(table: Table, name: str, figure: dict[str, Any]) -> None:
     cells = (*_cells(figure, "median", 3), _times(figure), _meant(name, figure))
     table.add_row(f"{name}, ms", *cells, rounds)
     table.add_row("  many at once, messages/s", f"{figure['many_per_second']:.0f}")
+
+
+def _add_claims(table: Table, name: str, figure: dict[str, Any]) -> None:
+    cells = (*_cells(figure, "median", 2), _times(figure), _meant(name, figure))
+    table.add_row(f"{name}, ms", *cells, f"{len(figure['ratio']['rounds'])} of {DUE} messages")
 
 
 def _add_judging(table: Table, name: str, figure: dict[str, Any]) -> None:

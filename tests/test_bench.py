@@ -10,16 +10,21 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, select, update
 
+from bench import claiming
 from bench.latency import quantile
 from bench.orders import OPERATION, document
 from bench.receiver import Success
 from bench.report import complaint, verdicts
+from bench.stage import BenchFailed
 from bench.tally import tally_of
 from config import load_rules
 from orderflow_outbox import PREDEFINED
+from orderflow_outbox.tables import message
 from tests.rig import PROJECT
 from worker.deliveries import Reply
 from worker.rules import Judge
@@ -47,6 +52,11 @@ def bench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=110,
     )
+
+
+def rows(engine: Engine) -> list[Any]:
+    with engine.connect() as connection:
+        return list(connection.execute(select(message).order_by(message.c.id)))
 
 
 @pytest.mark.soak
@@ -92,6 +102,58 @@ def test_a_shops_transaction_is_timed_with_a_message_and_without(folder: Path) -
     assert not list(folder.iterdir()), "the benchmark leaves nothing behind"
 
 
+def test_claims_are_timed_with_followers_parked_and_without(folder: Path) -> None:
+    names = ["claim-postgresql", "claim-sqlite"]
+    done = bench(folder, *names, "--followers", "300", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["plan"]["followers"] == 300
+    for name, verdict in zip(names, report["figures"], strict=True):
+        figure = report[name]
+        assert len(figure["outbox"]["rounds"]) == len(figure["plain"]["rounds"]) == claiming.ROUNDS
+        assert figure["outbox"]["median"] > 0
+        assert figure["plain"]["median"] > 0
+        assert verdict == {
+            "figure": name,
+            "ratio": figure["ratio"]["median"],
+            "better": "lower",
+            "target": 1.5,
+            "met": figure["ratio"]["median"] <= 1.5,
+        }
+    assert not list(folder.iterdir()), "the benchmark leaves nothing behind"
+
+
+def test_a_claim_that_is_timed_gets_all_that_is_due_and_gives_it_back(engine: Engine) -> None:
+    claiming.fill(engine, 300)
+    claiming.check_parked(engine, 300)
+    before = rows(engine)
+    assert claiming.claim_milliseconds(engine) > 0
+    assert claiming.claim_milliseconds(engine) > 0
+    assert rows(engine) == before
+    due = [row for row in before if row.state == "pending" and row.due_at is not None]
+    assert len(due) == claiming.DUE
+    assert {row.blocks for row in due} == {row.key is not None for row in due} == {True, False}
+
+
+def test_a_claim_that_misses_a_message_is_told(engine: Engine) -> None:
+    claiming.fill(engine, 0)
+    last = rows(engine)[-1].id
+    with engine.begin() as connection:
+        connection.execute(update(message).where(message.c.id == last).values(due_at=None))
+    with pytest.raises(BenchFailed, match="it got 249 messages of 250"):
+        claiming.claim_milliseconds(engine)
+
+
+def test_followers_that_wait_for_nobody_are_told(engine: Engine) -> None:
+    claiming.fill(engine, 300)
+    with pytest.raises(BenchFailed, match="300 messages are parked of 301"):
+        claiming.check_parked(engine, 301)
+    with engine.begin() as connection:
+        connection.execute(update(message).where(message.c.state == "dead").values(blocks=False))
+    with pytest.raises(BenchFailed, match="waits for nobody"):
+        claiming.check_parked(engine, 300)
+
+
 def test_judging_is_timed_against_parsing_alone(folder: Path) -> None:
     done = bench(folder, "judge-1", "judge-500", "--json")
     assert done.returncode == 0, done.stderr
@@ -108,12 +170,16 @@ def test_a_ratio_is_judged_in_the_direction_of_its_figure() -> None:
         "drain": {"ratio": {"median": 4.0}},
         "enqueue-postgresql": {"ratio": {"median": 1.5}},
         "enqueue-sqlite": {"ratio": {"median": 1.51}},
+        "claim-postgresql": {"ratio": {"median": 1.5}},
+        "claim-sqlite": {"ratio": {"median": 1.51}},
     }
     judged = [(each["figure"], each["better"], each["met"]) for each in verdicts(report)]
     assert judged == [
         ("drain", "higher", None),
         ("enqueue-postgresql", "lower", True),
         ("enqueue-sqlite", "lower", False),
+        ("claim-postgresql", "lower", True),
+        ("claim-sqlite", "lower", False),
     ]
 
 
