@@ -57,6 +57,7 @@ class AlertSettings(Strict):
     grouping: Duration = timedelta(seconds=30)
     reminder: Duration = timedelta(hours=1)
     timeout: Duration = timedelta(seconds=10)
+    expiry_warning: float = Field(default=0.8, gt=0.0, lt=1.0)
     hooks: list[Hook] = Field(default_factory=list)
 
 

@@ -382,8 +382,8 @@ def test_the_sweep_tells_what_it_did(shell: Shell, engine: Engine) -> None:
     claim_all(Store(engine, Clock()), room=1)
     set_row(engine, 1, lease_until=datetime.now(UTC) - DAY)
     set_row(engine, 2, expires_at=datetime.now(UTC) - DAY)
-    assert shell.good("sweep", "--json").json == {"rescued": 1, "unparked": 0, "expired": 1}
-    assert shell.good("sweep").out == "rescued 0, unparked 0, ended 0 as expired\n"
+    assert shell.good("sweep", "--json").json == {"rescued": 1, "unparked": 0, "aging": 0, "expired": 1}
+    assert shell.good("sweep").out == "rescued 0, unparked 0, found 0 near their end, ended 0 as expired\n"
 
 
 def test_a_destination_is_held_and_resumed(shell: Shell, engine: Engine) -> None:

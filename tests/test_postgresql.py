@@ -205,8 +205,8 @@ def test_a_sweep_passes_over_what_someone_has_locked(engine: Engine) -> None:
     set_row(engine, expired, created_at=long_ago)
     with engine.begin() as person:
         person.execute(text("SELECT * FROM outbox_message FOR UPDATE"))
-        assert swept(store) == Swept(rescued=0, unparked=0, expired=0)
-    assert swept(store) == Swept(rescued=1, unparked=1, expired=1)
+        assert swept(store) == Swept(rescued=0, unparked=0, aging=0, expired=0)
+    assert swept(store) == Swept(rescued=1, unparked=1, aging=0, expired=1)
 
 
 def test_results_wait_while_the_server_only_reads(engine: Engine, store: Store) -> None:

@@ -37,7 +37,7 @@ from worker.store import sweeping
 from worker.store.transactions import Store
 from worker.sweep import UNKNOWN_DESTINATION, Swept
 
-NOTHING = Swept(0, 0, 0)
+NOTHING = Swept(0, 0, 0, 0)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_an_expired_lease_is_taken_back_in_doubt(engine: Engine, store: Store, c
     message_id = put(engine)
     claimed = claim_one(store)
     clock.forward(LEASE + SECOND)
-    assert swept(store) == Swept(rescued=1, unparked=0, expired=0)
+    assert swept(store) == Swept(rescued=1, unparked=0, aging=0, expired=0)
     after = row(engine, message_id)
     assert (after["state"], after["due_at"], after["lease_until"]) == ("pending", clock.now, None)
     assert (after["in_doubt"], after["rescues"]) == (True, 1)
@@ -119,7 +119,7 @@ def test_a_rescue_does_not_let_the_key_go_on(engine: Engine, store: Store, clock
     younger = put(engine, key="order:1")
     claim_one(store)
     clock.forward(2 * LEASE)
-    assert swept(store) == Swept(rescued=1, unparked=0, expired=0)
+    assert swept(store) == Swept(rescued=1, unparked=0, aging=0, expired=0)
     assert row(engine, younger)["due_at"] is None
 
 
@@ -144,7 +144,7 @@ def parked_behind(engine: Engine, store: Store) -> tuple[int, int]:
 def test_a_parked_message_that_was_forgotten_is_freed(engine: Engine, store: Store, clock: Clock) -> None:
     elder, younger = parked_behind(engine, store)
     set_row(engine, elder, state="delivered", lease_until=None, blocks=False)
-    assert swept(store) == Swept(rescued=0, unparked=1, expired=0)
+    assert swept(store) == Swept(rescued=0, unparked=1, aging=0, expired=0)
     assert row(engine, younger)["due_at"] == clock.now
     assert claim_one(store).id == younger
 
@@ -187,9 +187,9 @@ def test_a_due_message_past_its_end_dies_without_an_attempt(
     message_id = put(engine, expires_at=clock.now + DAY if limit == "expires_at" else None)
     age = DAY if limit == "expires_at" else destinations()["main"].retry.max_age
     clock.forward(age - 5 * timedelta(minutes=1))
-    assert swept(store) == NOTHING
+    assert swept(store).expired == 0
     clock.forward(5 * timedelta(minutes=1))
-    assert swept(store) == Swept(rescued=0, unparked=0, expired=1)
+    assert swept(store) == Swept(rescued=0, unparked=0, aging=0, expired=1)
     died_unsent(engine, message_id)
 
 
@@ -237,7 +237,7 @@ def test_a_message_of_an_unknown_destination_dies_at_its_end(
 ) -> None:
     message_id = put(engine, destination="closed-down")
     clock.forward(UNKNOWN_DESTINATION.max_age - DAY)
-    assert swept(store) == NOTHING
+    assert swept(store).expired == 0
     clock.forward(DAY)
     assert swept(store).expired == 1
     died_unsent(engine, message_id)

@@ -22,7 +22,8 @@ from config import AlertSettings, Hook
 from .deliveries import Failure, Request
 from .processes import kill_group
 from .store import incidents
-from .store.burying import DEAD_LETTERS, AlertTimes
+from .store.aging import EXPIRING
+from .store.burying import DESTINATION_HELD, AlertTimes
 from .store.incidents import DueAlert, Told
 from .store.transactions import Store
 from .transport import Transport
@@ -107,7 +108,10 @@ def document_of(alert: DueAlert) -> dict[str, Any]:
 
 
 def _sentence(alert: DueAlert) -> str:
-    if alert.cause != DEAD_LETTERS:
+    if alert.cause == EXPIRING:
+        number = "1 message" if alert.occurrences == 1 else f"{alert.occurrences} messages"
+        return f"{number} of {alert.operation} to {alert.destination} will expire: {alert.text}"
+    if alert.cause == DESTINATION_HELD:
         return f"Destination {alert.destination} is held ({alert.reason}): {alert.text}"
     count = alert.open_letters or alert.occurrences
     letters = "1 dead letter" if count == 1 else f"{count} dead letters"

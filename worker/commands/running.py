@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -74,10 +75,11 @@ def sweep_command(json: output.Json = False) -> None:
     with opened_store() as store:
         swept = sweep(store, configuration, AlertTimes(alerts.grouping, alerts.reminder))
     if json:
-        output.print_json({"rescued": swept.rescued, "unparked": swept.unparked, "expired": swept.expired})
+        output.print_json(asdict(swept))
     else:
         output.console.print(
-            f"rescued {swept.rescued}, unparked {swept.unparked}, ended {swept.expired} as expired"
+            f"rescued {swept.rescued}, unparked {swept.unparked}, found {swept.aging} near their end, "
+            f"ended {swept.expired} as expired"
         )
 
 

@@ -12,5 +12,6 @@ The statements are the same on SQLite and PostgreSQL. Where the two differ, the 
 - upserts: `orderflow_outbox.dialects.insert_on`.
 - bounds on waiting: a transaction's own on PostgreSQL (`transactions`), the connection's busy timeout
   on SQLite.
+- shares of a span of time: `aging.has_lived`.
 - true and false in the condition of an index: `orderflow_outbox.tables`.
 """

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, or_, select, update
+from sqlalchemy import and_, bindparam, select, update
 
 from orderflow_outbox import State
 from orderflow_outbox.tables import attempt, message
 from worker.deliveries import Claim
 
+from .aging import Ages, past_end
 from .attempts import RESCUED
 from .claiming import claim_of, is_due, is_parked, is_pending, is_sending, leased
 from .transactions import Transaction
@@ -44,14 +44,6 @@ _rescue = (
         in_doubt=True,
     )
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Ages:
-    """The largest age of a destination's messages, and those of operations that have their own."""
-
-    default: timedelta
-    by_operation: Mapping[str, timedelta]
 
 
 def has_run_out(transaction: Transaction) -> bool:
@@ -96,31 +88,13 @@ def past_their_end(transaction: Transaction, ages: Mapping[str, Ages], default: 
         ages: by destination.
         default: the largest age where the destination is not known.
     """
-    over = or_(
-        message.c.expires_at <= transaction.now,
-        *(
-            and_(message.c.destination == name, _too_old(each, transaction.now))
-            for name, each in ages.items()
-        ),
-        and_(message.c.destination.not_in(list(ages)), message.c.created_at <= transaction.now - default),
-    )
+    over = past_end(ages, default, transaction.now)
     # Two statements, since each is answered from its own partial index and one of both from neither.
     rows: list[Any] = []
     for waiting in (is_due, is_parked):
         statement = select(message.c.id, message.c.lease_token).where(waiting, over)
         rows += transaction.connection.execute(statement.limit(BATCH)).all()
     return rows
-
-
-def _too_old(ages: Ages, now: datetime) -> ColumnElement[bool]:
-    own = [
-        and_(message.c.operation == operation, message.c.created_at <= now - age)
-        for operation, age in ages.by_operation.items()
-    ]
-    others = and_(
-        message.c.operation.not_in(list(ages.by_operation)), message.c.created_at <= now - ages.default
-    )
-    return or_(others, *own)
 
 
 _waiting = (

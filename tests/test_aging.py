@@ -1,0 +1,213 @@
+"""A person is warned of messages before their life ends, wherever they wait."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from orderflow_outbox.tables import dead_letter, incident
+from tests.steps import (
+    ALERT_TIMES,
+    DAY,
+    DELIVERED,
+    LATER,
+    LEASE,
+    SECOND,
+    Clock,
+    bury,
+    claim_all,
+    claim_one,
+    configuration,
+    destinations,
+    finish,
+    put,
+    rows,
+    set_row,
+    swept,
+)
+from worker.alerts import document_of
+from worker.replay import cancel, hold
+from worker.store.aging import Aging, tell_of
+from worker.store.incidents import lease_due_alert
+from worker.store.transactions import Store
+from worker.sweep import UNKNOWN_DESTINATION
+
+SHARE = configuration().settings.alerts.expiry_warning
+LIFE = 10 * timedelta(hours=1)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(engine: Engine, clock: Clock) -> Store:
+    return Store(engine, clock)
+
+
+def warnings(engine: Engine) -> list[Any]:
+    return [each for each in rows(engine, incident) if each["cause"] == "expiring"]
+
+
+def open_warnings(engine: Engine) -> list[Any]:
+    return [each for each in warnings(engine) if each["resolved_at"] is None]
+
+
+def told(store: Store, clock: Clock) -> str | None:
+    """Return what the alert that is due says, and have it be over."""
+    clock.forward(ALERT_TIMES.grouping + SECOND)
+    with store.writing() as transaction:
+        alert = lease_due_alert(transaction, LEASE)
+    return None if alert is None else str(document_of(alert)["text"])
+
+
+@pytest.mark.parametrize("limit", ["expires_at", "largest age"])
+def test_a_warning_comes_at_its_share_of_a_life_and_not_before(
+    engine: Engine, store: Store, clock: Clock, limit: str
+) -> None:
+    message_id = put(engine, expires_at=clock.now + LIFE if limit == "expires_at" else None)
+    life = LIFE if limit == "expires_at" else destinations()["main"].retry.max_age
+    clock.forward(SHARE * life - 2 * timedelta(minutes=1))
+    assert swept(store).aging == 0
+    assert warnings(engine) == []
+    clock.forward(3 * timedelta(minutes=1))
+    assert swept(store).aging == 1
+    (warning,) = warnings(engine)
+    assert (warning["operation"], warning["reason"], warning["occurrences"]) == (
+        "order-import",
+        "expiring",
+        1,
+    )
+    assert warning["sample_message_id"] == message_id
+    assert "undelivered after 80% of their life; the first, message 1, ends on " in warning["text"]
+    assert rows(engine, dead_letter) == []
+
+
+def test_the_alert_says_how_many_will_expire_and_when(engine: Engine, store: Store, clock: Clock) -> None:
+    for _ in range(3):
+        put(engine, expires_at=clock.now + LIFE)
+    ends = clock.now + LIFE
+    clock.forward(0.9 * LIFE)
+    swept(store)
+    text = told(store, clock)
+    assert text is not None
+    assert text.startswith("3 messages of order-import to main will expire: ")
+    assert text.endswith(f"ends on {ends:%Y-%m-%d %H:%M:%S} UTC")
+
+
+@pytest.mark.parametrize("where", ["waiting for its next try", "parked", "held", "sending", "to nobody"])
+def test_a_warning_comes_wherever_a_message_waits(
+    engine: Engine, store: Store, clock: Clock, where: str
+) -> None:
+    if where == "parked":
+        bury(store, engine, key="order:1")
+    elsewhere = {"destination": "closed-down"} if where == "to nobody" else {}
+    key = {"key": "order:1"} if where == "parked" else {}
+    message_id = put(engine, expires_at=clock.now + LIFE, **elsewhere, **key)
+    if where == "waiting for its next try":
+        finish(store, LATER)
+        set_row(engine, message_id, due_at=clock.now + DAY)
+    elif where == "parked":
+        assert claim_all(store).claims == []
+    elif where == "held":
+        hold(store, "main", "ann", "their stocktaking")
+    clock.forward(0.9 * LIFE)
+    if where == "sending":
+        claim_one(store)
+    assert swept(store).aging == 1
+    assert len(open_warnings(engine)) == 1
+
+
+def test_a_message_of_an_unknown_destination_is_warned_of_by_the_usual_age(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    put(engine, destination="closed-down")
+    clock.forward(0.9 * UNKNOWN_DESTINATION.max_age)
+    assert swept(store).aging == 1
+
+
+def test_an_operation_with_an_age_of_its_own_is_warned_of_by_that(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    put(engine, operation="order-cancel", payload=None, query={"externalReference": "SO-1"})
+    put(engine)
+    clock.forward(0.9 * destinations()["main"].retry_policy("order-cancel").max_age)
+    assert swept(store).aging == 1
+    assert [each["operation"] for each in warnings(engine)] == ["order-cancel"]
+
+
+def test_a_warning_is_given_once_while_nothing_changes(engine: Engine, store: Store, clock: Clock) -> None:
+    put(engine, expires_at=clock.now + LIFE)
+    clock.forward(0.9 * LIFE)
+    swept(store)
+    before = warnings(engine)
+    clock.forward(SECOND)
+    assert swept(store).aging == 1
+    assert warnings(engine) == before
+
+
+def test_more_messages_make_the_same_warning_tell_of_more(engine: Engine, store: Store, clock: Clock) -> None:
+    put(engine, expires_at=clock.now + LIFE)
+    clock.forward(0.9 * LIFE)
+    swept(store)
+    put(engine, expires_at=clock.now + SECOND * 10)
+    set_row(engine, 2, created_at=clock.now - LIFE)
+    swept(store)
+    (warning,) = warnings(engine)
+    assert warning["occurrences"] == 2
+    cancel(store, 2, "ann", "no longer wanted")
+    swept(store)
+    assert warnings(engine)[0]["occurrences"] == 2, "what was told is not taken back"
+
+
+def test_a_message_that_is_tried_again_keeps_its_warning_open(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    put(engine, expires_at=clock.now + LIFE)
+    clock.forward(0.9 * LIFE)
+    swept(store)
+    claim_one(store)
+    swept(store)
+    (warning,) = warnings(engine)
+    assert warning["resolved_at"] is None
+
+
+@pytest.mark.parametrize("end", ["delivered", "cancelled", "expired"])
+def test_a_warning_is_resolved_once_its_messages_have_ended(
+    engine: Engine, store: Store, clock: Clock, end: str
+) -> None:
+    message_id = put(engine, expires_at=clock.now + LIFE)
+    clock.forward(0.9 * LIFE)
+    swept(store)
+    assert len(open_warnings(engine)) == 1
+    if end == "delivered":
+        finish(store, DELIVERED)
+    elif end == "cancelled":
+        cancel(store, message_id, "ann", "no longer wanted")
+    else:
+        clock.forward(LIFE)
+    swept(store)
+    assert open_warnings(engine) == []
+
+
+def test_what_is_past_its_end_is_ended_and_not_warned_of(engine: Engine, store: Store, clock: Clock) -> None:
+    """Given a service that was down meanwhile."""
+    put(engine, expires_at=clock.now + LIFE)
+    clock.forward(2 * LIFE)
+    assert (swept(store).aging, warnings(engine)) == (0, [])
+    assert [each["reason"] for each in rows(engine, dead_letter)] == ["expired"]
+
+
+def test_two_sweeps_at_once_count_a_message_once(engine: Engine, store: Store, clock: Clock) -> None:
+    """Given two that have read before either wrote."""
+    put(engine, expires_at=clock.now + LIFE)
+    found = [(Aging("main", "order-import", 1, 1), "soon")]
+    for _ in range(2):
+        with store.writing() as transaction:
+            tell_of(transaction, found, ALERT_TIMES)
+    (warning,) = warnings(engine)
+    assert warning["occurrences"] == 1
