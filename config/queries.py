@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from orderflow_outbox import Answer, Catalogue, InvalidOperation, Method, Operation, Scope
 from orderflow_outbox.operations import PLACE
+from orderflow_outbox.reserved import SERVICE_QUERY
 
 from .answer_rule import AnswerRule
 from .rule import problems_of
@@ -154,6 +155,11 @@ class QueriesFile(Strict):
             if operation not in catalogue:
                 known = ", ".join(sorted(catalogue))
                 found.append(f"{where} is of an operation nobody knows: choose of {known}")
+            found += [
+                f"{where}.parameters names {name!r}, which the service sends itself: leave it out"
+                for name in check.parameters
+                if name.lower() in SERVICE_QUERY
+            ]
             query = queries.get(check.query)
             if query is None:
                 found.append(f"{where}.query is {check.query!r}: choose one of {', '.join(sorted(queries))}")

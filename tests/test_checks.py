@@ -11,6 +11,7 @@ from sqlalchemy import select
 from orderflow_outbox import State, enqueue, status_of
 from orderflow_outbox.tables import attempt, dead_letter, gate
 from simulator import Options
+from tests.databases import on_sqlite
 from tests.documents import order
 from tests.rig import Place, Rig, engine_of, eventually, rig
 
@@ -128,6 +129,7 @@ def test_a_check_that_says_absent_ends_the_doubt_of_what_fails_afterwards(place:
         ("maintenance:operation=order-detail,times=3", "unknown_reply"),
     ],
 )
+@on_sqlite
 def test_while_a_check_tells_nothing_the_message_waits_and_spends_no_try(
     place: Place, fault: str, reason: str
 ) -> None:
@@ -174,6 +176,15 @@ def test_what_is_not_in_doubt_is_not_asked_about(place: Place) -> None:
         with engine_of(made):
             eventually(lambda: made.states() == {"delivered"})
         assert asked(made) == ["order-import"] * 3
+
+
+def test_a_value_too_long_to_be_asked_by_is_not_asked_by(place: Place) -> None:
+    long = "SO-" + "1" * 5000
+    with rig(place, Options(faults=[UNANSWERED]), queries=CHECK) as made:
+        made.order(long)
+        with engine_of(made):
+            eventually(lambda: made.states() == {"delivered"})
+        assert asked(made) == ["order-import"] * 2
 
 
 def test_a_message_without_the_one_value_that_is_asked_by_is_sent_again(place: Place) -> None:

@@ -71,6 +71,7 @@ def test_what_the_manual_shows_works(tmp_path: Path) -> None:
         (CHECK.replace("order-detail", "details"), "checks.order-import.query is 'details'", "order-detail"),
         (CHECK.replace("externalReference =", "reference ="), "is without 'externalReference'", "give it"),
         (CHECK.replace('"{external', '"{{external'), "a brace stands alone", "{externalReference}"),
+        (CHECK.replace("externalReference =", 'user = "x", externalReference ='), "names 'user'", "itself"),
         (BY_DETAIL, "checks.order-import.rules is missing", "rules"),
         (BY_DETAIL + THERE, "none of its rules says absent", "add one"),
         (BY_DETAIL + NOT_THERE, "none of its rules says present", "add one"),

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from orderflow_outbox.tables import audit, message
 from simulator import Options
+from tests.databases import on_sqlite
 from tests.rig import Place, Rig, engine_of, eventually, rig
 from tests.shell import Shell
 from worker.commands import FAILED, USAGE_ERROR
@@ -102,6 +103,7 @@ def test_an_error_of_the_application_is_one_line_and_no_success(made: Rig, shell
         ("moved", "http_302"),
     ],
 )
+@on_sqlite
 def test_what_a_receiver_does_is_told_in_one_line(made: Rig, shell: Shell, fault: str, reason: str) -> None:
     made.simulator.set_faults([fault])
     ran = shell.any(*DETAIL, "--json")
@@ -131,6 +133,7 @@ def test_what_a_receiver_does_is_told_in_one_line(made: Rig, shell: Shell, fault
     ],
     ids=str,
 )
+@on_sqlite
 def test_what_cannot_be_asked_is_refused_and_nothing_is_sent(
     made: Rig, shell: Shell, arguments: tuple[str, ...], said: str
 ) -> None:
@@ -143,10 +146,12 @@ def test_what_cannot_be_asked_is_refused_and_nothing_is_sent(
 
 
 @pytest.mark.parametrize("scope", [("--organisation", "acme"), ("--channel", "web")])
+@on_sqlite
 def test_the_inventory_is_asked_in_either_scope(made: Rig, shell: Shell, scope: tuple[str, str]) -> None:
     assert "<inventory>" in shell.good("query", "inventory", *scope).out
 
 
+@on_sqlite
 def test_despatches_are_asked_between_two_moments(made: Rig, shell: Shell) -> None:
     given = ("--query", "from=2026-11-01", "--query", "to=2026-11-02", "--query", "includeOrderLines=true")
     assert "<despatches/>" in shell.good("query", "despatches", "--channel", "web", *given).out
@@ -157,6 +162,7 @@ def test_despatches_are_asked_between_two_moments(made: Rig, shell: Shell) -> No
     )
 
 
+@on_sqlite
 def test_a_deployers_own_query_is_asked_with_its_parameters(made: Rig, shell: Shell) -> None:
     ran = shell.any("query", "stock-history", "--organisation", "acme", "--query", "sku=A")
     assert ran.status == FAILED, "this simulator does not know it"

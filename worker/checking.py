@@ -5,6 +5,7 @@ A check is an attempt of its own: one that says absent is recorded, and the mess
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -13,6 +14,8 @@ from typing import NamedTuple
 from config import Presence, Queries
 from orderflow_outbox import Operation
 from orderflow_outbox.documents import read_document
+from orderflow_outbox.errors import InvalidMessage
+from orderflow_outbox.messages import checked_query
 from orderflow_outbox.places import filled, without_value
 
 from .deliveries import Claim, Failure, Reply
@@ -20,6 +23,8 @@ from .rules import Judge
 from .rules.checking import CheckJudge
 from .rules.words import in_one_line
 from .verdicts import CHECK_UNCLEAR, Delivered, Hold, RetryLater, Verdict, Why
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +62,23 @@ class Checks:
         self._judges: dict[tuple[str, str], CheckJudge] = {}
 
     def question(self, claim: Claim, operation: Operation) -> Question | None:
-        """Return what is to be asked before `claim` is sent; None where it is simply sent."""
+        """Return what is to be asked before `claim` is sent.
+
+        None where it is simply sent: it is not in doubt, has no check, or not the values that this asks by.
+        """
         check = self._checks.get(claim.operation) if claim.in_doubt else None
         if check is None:
             return None
-        document = read_document(operation, claim.payload)
-        if any(without_value(text, claim.query, document) for text in check.parameters.values()):
-            return None
         query = self._queries[check.query]
-        parameters = {name: filled(text, claim.query, document) for name, text in check.parameters.items()}
-        return Question(query, {**(query.query or {}), **parameters})
+        try:
+            document = read_document(operation, claim.payload)
+            if any(without_value(text, claim.query, document) for text in check.parameters.values()):
+                return None
+            values = {name: filled(text, claim.query, document) for name, text in check.parameters.items()}
+            return Question(query, checked_query(query, values))
+        except InvalidMessage as error:  # what its operation was when it was enqueued is another today
+            log.warning("message %d is sent without its check by %s: %s", claim.id, query.name, error.field)
+            return None
 
     def verdict(self, question: Question, claim: Claim, reply: Reply | Failure) -> Checked:
         """Return what the answer to a question means for the message of `claim`."""

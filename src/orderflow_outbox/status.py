@@ -200,8 +200,10 @@ def _why_it_waits(connection: Connection, row: Any, held: str | None) -> str:
         return f"it waits for message {_elder_of(connection, row)}, an earlier one of its key"
     failed = (attempt.c.message_id == row.id, attempt.c.n == row.attempts, attempt.c.verdict != RELEASED)
     checked_by = _text(connection, attempt.c.checked_by, *failed)
-    if checked_by:
+    if checked_by and row.in_doubt:
         return f"whether OrderFlow carried it out is not known, and was asked by {checked_by}"
+    if checked_by:
+        return f"OrderFlow did not carry it out, as it answered to {checked_by}: it is sent again"
     last = _text(connection, attempt.c.error, *failed)
     if last is not None:
         return f"attempt {row.attempts} failed and it is tried again: {last}"

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from orderflow_outbox import State
 from orderflow_outbox.dialects import insert_on
 from orderflow_outbox.lookup import numbers_of_key
-from orderflow_outbox.obsolete import is_outrun, is_overtaken
+from orderflow_outbox.obsolete import is_outrun
 from orderflow_outbox.tables import message, version_seen
 from worker.deliveries import Claim, Settlement
 
@@ -44,11 +44,9 @@ def outdated(transaction: Transaction, claims: Sequence[Claim], superseded_by: S
         ids = [each.id for each in claims if each.operation == operation and each.key is not None]
         if not ids:
             continue
-        obsolete = or_(
-            exists().where(_newer.c.blocks, _comes_after(message, by)),
-            is_overtaken(message, by),
-            is_outrun(message, by),
-        )
+        # A higher version before it in the order needs no look: it is parked behind that one.
+        replaced = exists().where(_newer.c.blocks, _comes_after(message, by))
+        obsolete = or_(replaced, is_outrun(message, by))
         found.update(
             transaction.connection.scalars(select(message.c.id).where(message.c.id.in_(ids), obsolete))
         )

@@ -1,0 +1,40 @@
+"""Whatever happens in whatever order, the promises hold: on a model, and on a real store that is as it is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from sqlalchemy import Engine
+
+from tests.real_outbox import RealOutbox
+from tests.world import STORIES, Step, World
+
+ON_ONE_DATABASE = [HealthCheck.function_scoped_fixture]
+"""It is emptied before each story."""
+
+
+def told(world: World, story: list[Step]) -> None:
+    """Have a story happen in `world`, and come to its end."""
+    for step in story:
+        world.take(step)
+    world.come_to_an_end()
+
+
+@settings(max_examples=100, deadline=None)
+@given(STORIES)
+def test_a_model_keeps_its_promises_whatever_happens(story: list[Step]) -> None:
+    told(World(), story)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=ON_ONE_DATABASE)
+@given(story=STORIES)
+def test_the_real_store_stands_as_the_model_whatever_happens(engine: Engine, story: list[Step]) -> None:
+    told(World(RealOutbox(engine)), story)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@settings(max_examples=500, deadline=None, suppress_health_check=ON_ONE_DATABASE)
+@given(story=STORIES)
+def test_the_real_store_stands_as_the_model_in_many_stories(engine: Engine, story: list[Step]) -> None:
+    told(World(RealOutbox(engine)), story)
