@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, StrictBool, field_validator, model_
 from .rule import Expression, Names, Rule
 
 _STATUS = re.compile(r"(?P<first>[1-5])xx|(?P<low>[1-5][0-9][0-9])(?:-(?P<high>[1-5][0-9][0-9]))?")
+EVERY_STATUS = frozenset(range(100, 600))
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+*-]+/[A-Za-z0-9!#$&^_.+*-]+")
 
 
@@ -75,6 +76,9 @@ class AnswerRule(Rule):
         if self.min_bytes is not None and self.max_bytes is not None and self.min_bytes > self.max_bytes:
             raise ValueError("min_bytes and max_bytes exclude each other: no size is between them")
         return self
+
+    def _holds_with(self, name: str, other: Rule) -> bool:
+        return (name == "status" and self.status == EVERY_STATUS) or super()._holds_with(name, other)
 
     def of_documents(self) -> list[str]:
         """Return the names of its conditions that only XML can meet."""

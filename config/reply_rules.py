@@ -80,6 +80,9 @@ class ReplyRule(AnswerRule):
             raise ValueError(f"systemic and after belong to retry: take them out, or change {self.verdict}")
         if self.verdict is VerdictName.PER_ITEM and (self.failure is not None or self.xml is False):
             raise ValueError("per-item needs a report, and here is none: choose another verdict")
+        told = sorted(self.model_fields_set & {"reason", "says", "text_from"})
+        if self.verdict is VerdictName.PER_ITEM and told:
+            raise ValueError(f"{told[0]} is told by the rules of [[items]], and not by per-item: take it out")
         return self
 
     def leaves_nothing_to(self, other: Rule) -> bool:

@@ -237,6 +237,12 @@ def test_what_makes_no_sense_is_refused_with_its_place(tmp_path: Path, name: str
     assert what in problem
 
 
+@pytest.mark.parametrize("told", ['reason = "x"', 'says = "x"', 'text_from = ["//x"]'])
+def test_a_rule_that_leaves_it_to_the_items_tells_nothing_itself(tmp_path: Path, told: str) -> None:
+    with pytest.raises(ConfigError, match=r"rules\.0.* is told by the rules of \[\[items\]\]"):
+        judge_by(tmp_path, f'[[rules]]\nname = "own"\nverdict = "per-item"\n{told}')
+
+
 @pytest.mark.parametrize(
     "xpath",
     [
@@ -272,6 +278,9 @@ def test_a_verdict_that_nobody_knows_is_refused(tmp_path: Path, verdict: str) ->
         ('failure = ["any"]', "status = [409]", False),
         ('failure = ["any"]\nin_doubt = true', 'failure = ["timeout"]', False),
         ("status = [409]", "status = [409]", True),
+        ('status = ["1xx", "200-599"]', "text = 'x'", True),
+        ('status = ["1xx", "200-598"]', "text = 'x'", False),
+        ('status = ["100-599"]', 'failure = ["timeout"]', False),
         ('status = ["4xx"]', 'status = [409]\ntext = "x"', True),
         ("status = [409]", 'status = ["4xx"]', False),
         ('text = "x"', 'text = "y"', False),

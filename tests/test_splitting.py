@@ -338,6 +338,7 @@ def test_a_messages_life_tells_of_its_items_and_children(
     assert f"split into       {child['id']}" in told
     assert "item 2, SO-2: refused, items_failed: no such SKU" in told
     assert "2 of 3 items: delivered" in told
+    assert "delivered: it was delivered, but for items that are messages of their own: 1\n" in told
     assert f"split from       {parent}" in shell.good("show", child["id"]).out
     (attempt,) = shell.good("show", parent, "--json").json["attempts_made"]
     assert [each["verdict"] for each in attempt["items"]] == ["delivered", "refused", "delivered"]

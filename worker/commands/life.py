@@ -47,7 +47,8 @@ def print_life(life: Life, payload: bool) -> None:
     console = output.console
     headline = output.plain(f"message {message['id']} ")
     headline.append(message["state"], style=output.STATE_STYLES.get(message["state"], ""))
-    console.print(headline.append(f": it {IN_WORDS[State(message['state'])]}{_doubt(life)}"))
+    how = f"{IN_WORDS[State(message['state'])]}{_but_for_items(life)}{_doubt(life)}"
+    console.print(headline.append(f": it {how}"))
     for name, value in _facts(life):
         console.print(output.plain(f"  {name:<16} {value}"))
     if payload and life.body["payload"] is not None:
@@ -60,6 +61,15 @@ def print_life(life: Life, payload: bool) -> None:
     for row in life.audit:
         line = f"{output.moment(row['at'])}  {row['verb']} by {row['by']}: {row['why']}"
         console.print(output.plain(line))
+
+
+def _but_for_items(life: Life) -> str:
+    """Return in words how many items of a delivered message went on as messages of their own."""
+    if life.message["state"] != State.DELIVERED or not life.items:
+        return ""
+    last = life.items[-1]["n"]
+    others = sum(row["n"] == last and row["verdict"] != DELIVERED for row in life.items)
+    return f", but for items that are messages of their own: {others}" if others else ""
 
 
 def _doubt(life: Life) -> str:
