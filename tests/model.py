@@ -103,6 +103,9 @@ class Model:
         self.rows.append(new)
         if key is None or unseen:
             return
+        if version is not None and (self._is_outrun(new) or self._is_overtaken(new)):
+            self._end(new, "superseded")
+            return
         retired = [
             old
             for old in self._of_key(key)
@@ -116,8 +119,6 @@ class Model:
             self._end(old, "superseded")
         if retired:
             self._unpark([key])
-        if version is not None and (self._is_outrun(new) or self._is_overtaken(new)):
-            self._end(new, "superseded")
 
     # What an engine does.
 
@@ -150,7 +151,7 @@ class Model:
         match told.verdict:
             case "delivered" | "split":
                 self._deliver(row)
-                self._split(row, told)
+                self._split(row, told, outdated)
             case "refused":
                 self._die(row)
             case "later":
@@ -194,7 +195,7 @@ class Model:
             len(self.rows),
             origin.operation,
             origin.key,
-            None if obsolete else origin.version,
+            self._highest_version(origin) if obsolete else origin.version,
             origin.items,
             len(self.rows) if obsolete else origin.position,
             None if _is_past(origin.expires, self.now) else origin.expires,
@@ -234,7 +235,7 @@ class Model:
     def _has_elder(self, row: Row) -> bool:
         return any(other.blocks and other.position < row.position for other in self._of_key(row.key))
 
-    def _replacing(self, row: Row) -> list[Row]:
+    def replacing(self, row: Row) -> list[Row]:
         """Return the messages that come after this one in its key, or before it with a higher version."""
         return [
             other
@@ -258,11 +259,22 @@ class Model:
         )
 
     def _is_outdated(self, row: Row) -> bool:
-        return any(other.blocks for other in self._replacing(row)) or self._is_outrun(row)
+        return any(other.blocks for other in self.replacing(row)) or self._is_outrun(row)
 
     def _is_obsolete(self, row: Row) -> bool:
-        replaced = any(other.blocks or other.state == "delivered" for other in self._replacing(row))
+        replaced = any(other.blocks or other.state == "delivered" for other in self.replacing(row))
         return replaced or self._is_outrun(row)
+
+    def _highest_version(self, row: Row) -> int | None:
+        if row.version is None or row.key is None:
+            return None
+        others = [
+            other.version
+            for other in self._of_key(row.key)
+            if other.blocks and other.operation in row.superseded_by
+        ]
+        seen = [self.seen.get((operation, row.key)) for operation in row.superseded_by]
+        return max(each for each in (row.version, *others, *seen) if each is not None)
 
     def _unpark(self, keys: Iterable[str | None]) -> None:
         for key in set(keys):
@@ -298,7 +310,7 @@ class Model:
         if _is_past(row.expires, row.due):
             self._die(row)
 
-    def _split(self, row: Row, told: Told) -> None:
+    def _split(self, row: Row, told: Told, outdated: bool) -> None:
         """Make messages of their own of the items that went another way than the rest: the dead one first."""
         pairs = list(zip(row.items, told.results, strict=True)) if told.results else []
         doubted = told.in_doubt
@@ -322,7 +334,10 @@ class Model:
                 blocks=row.key is not None,
             )
             self.rows.append(child)
-            if kinds == AGAIN:
+            if outdated:
+                child.tries += kinds == AGAIN
+                self._end(child, "superseded")
+            elif kinds == AGAIN:
                 self._try_again(child, row.tries + 1)
             else:
                 self._die(child)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from sqlalchemy import Engine
 
 from tests.real_outbox import RealOutbox
@@ -11,6 +11,9 @@ from tests.world import STORIES, Step, World
 
 ON_ONE_DATABASE = [HealthCheck.function_scoped_fixture]
 """It is emptied before each story."""
+
+UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)
+"""To make a story of a database shorter would take minutes."""
 
 
 def told(world: World, story: list[Step]) -> None:
@@ -26,7 +29,7 @@ def test_a_model_keeps_its_promises_whatever_happens(story: list[Step]) -> None:
     told(World(), story)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=ON_ONE_DATABASE)
+@settings(max_examples=15, deadline=None, phases=UNSHRUNK, suppress_health_check=ON_ONE_DATABASE)
 @given(story=STORIES)
 def test_the_real_store_stands_as_the_model_whatever_happens(engine: Engine, story: list[Step]) -> None:
     told(World(RealOutbox(engine)), story)
@@ -34,7 +37,7 @@ def test_the_real_store_stands_as_the_model_whatever_happens(engine: Engine, sto
 
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
-@settings(max_examples=500, deadline=None, suppress_health_check=ON_ONE_DATABASE)
+@settings(max_examples=500, deadline=None, phases=UNSHRUNK, suppress_health_check=ON_ONE_DATABASE)
 @given(story=STORIES)
 def test_the_real_store_stands_as_the_model_in_many_stories(engine: Engine, story: list[Step]) -> None:
     told(World(RealOutbox(engine)), story)

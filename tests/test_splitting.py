@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from orderflow_outbox.tables import body, dead_letter, incident, item, message, 
 from orderflow_outbox.terms import pairs_of
 from simulator import Options
 from tests.documents import order
+from tests.model import CATALOGUE
 from tests.rig import Place, engine_of, eventually, rig
 from tests.shell import Shell
 from tests.steps import (
@@ -34,6 +36,7 @@ from tests.steps import (
 )
 from worker.deliveries import Claim
 from worker.indexer import index_some
+from worker.ports import announce_nothing
 from worker.recorder import Recorder
 from worker.replay import discard, replay
 from worker.store import recording
@@ -307,6 +310,25 @@ def test_a_message_sent_again_with_items_that_no_report_mentioned_is_in_doubt(
     first, second = made.attempts(parent)
     assert (first.verdict, first.reason, first.in_doubt) == ("retry", "once_more", True)
     assert (second.verdict, second.in_doubt) == ("delivered", False)
+
+
+def test_items_that_failed_of_what_became_obsolete_meanwhile_call_nobody(
+    engine: Engine, store: Store
+) -> None:
+    """Given a newer message that was enqueued while this one was being sent."""
+    document = '<imports><import externalReference="1"/><import externalReference="2"/></imports>'
+    with engine.begin() as connection:
+        elder = enqueue(connection, "price", document, key="A", catalogue=CATALOGUE).id
+    (claimed,) = claim_all(store).claims
+    with engine.begin() as connection:
+        newer = enqueue(connection, "price", document, key="A", catalogue=CATALOGUE).id
+    recording = Recorder(store, replace(configuration(), catalogue=CATALOGUE), ALERT_TIMES, announce_nothing)
+    assert recording.record([outcome(claimed, SPLIT, items=results(OK, NO))])
+    (child,) = children(engine, elder)
+    assert (child["state"], child["blocks"], child["due_at"]) == ("superseded", False, None)
+    assert child["finished_at"] is not None
+    assert rows(engine, dead_letter) == []
+    assert [each.id for each in claim_all(store).claims] == [newer]
 
 
 def test_a_shop_is_told_of_items_that_went_another_way(engine: Engine, store: Store) -> None:

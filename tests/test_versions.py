@@ -103,6 +103,19 @@ def test_a_lower_version_is_obsolete_on_arrival_once_a_higher_one_was_delivered(
     assert put(engine, 8).state is State.PENDING, "the same version may say more"
 
 
+@pytest.mark.parametrize("operation", ["price", "discount"])
+def test_what_is_obsolete_on_arrival_makes_nothing_obsolete(
+    engine: Engine, store: Store, operation: str
+) -> None:
+    """Given a message without a version that came after the highest one was delivered."""
+    put(engine, 8)
+    sent(store, DELIVERED)
+    between = put(engine, operation=operation)
+    assert put(engine, 7).state is State.SUPERSEDED
+    assert row(engine, between.id).state == "pending"
+    assert sent(store, DELIVERED) == between.id
+
+
 def test_what_was_sent_in_vain_outruns_nothing(engine: Engine, store: Store) -> None:
     put(engine, 8)
     sent(store, LATER)
@@ -217,7 +230,7 @@ def test_a_replay_outrun_by_a_delivered_version_is_refused_unless_forced(
 
     forced = replay(store, dead, "ann", "it must be", catalogue=CATALOGUE, force=True)
     new = row(engine, forced.replay)
-    assert (new.position, new.version, new.blocks) == (new.id, None, True)
+    assert (new.position, new.version, new.blocks) == (new.id, 8, True)
     assert sent(store, DELIVERED) == forced.replay
     with engine.connect() as connection:
         detail = connection.scalars(select(audit.c.detail)).one()
@@ -252,6 +265,21 @@ def test_a_replay_of_what_a_waiting_message_replaces_is_refused_and_by_force_tak
     assert looked(store) == [], "the one that waited is ended when it is met"
     assert sent(store, DELIVERED) == forced
     assert states(engine) == ["dead", "superseded", "delivered"]
+
+
+def test_a_forced_replay_stays_the_latest_when_an_older_version_comes_late(
+    engine: Engine, store: Store
+) -> None:
+    dead = put(engine, 5).id
+    sent(store, REFUSED)
+    put(engine, 6)
+    forced = replay(store, dead, "ann", "it must be", catalogue=CATALOGUE, force=True).replay
+    assert row(engine, forced).version == 6
+    assert put(engine, 4).state is State.SUPERSEDED
+    assert looked(store) == []
+    assert sent(store, DELIVERED) == forced
+    assert put(engine, 5).state is State.SUPERSEDED
+    assert put(engine, 7).state is State.PENDING
 
 
 def test_a_replay_of_what_was_replaced_by_a_replayed_message_is_refused(engine: Engine, store: Store) -> None:

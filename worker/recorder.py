@@ -117,8 +117,8 @@ class Recorder:
 
     def _settled_all(self, transaction: Transaction, outcomes: Sequence[Outcome]) -> list[Settlement]:
         settlements = [self._settled(each, transaction) for each in outcomes]
-        undelivered = [each.claim for each in settlements if each.state is not State.DELIVERED]
-        over = outdated(transaction, undelivered, self._superseded_by)
+        to_do = [each.claim for each in settlements if each.state is not State.DELIVERED or each.children]
+        over = outdated(transaction, to_do, self._superseded_by)
         return [obsolete(each) if each.claim.id in over else each for each in settlements]
 
     def _settled(self, outcome: Outcome, transaction: Transaction) -> Settlement:

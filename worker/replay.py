@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from orderflow_outbox.errors import OutboxError
 from .store import gates, resolving
 from .store.burying import close_settled_incidents
 from .store.finding import message_row
-from .store.obsolescence import obsolescence_of, version_outrunning
+from .store.obsolescence import highest_version, obsolescence_of, version_outrunning
 from .store.transactions import Store, Transaction
 from .verdicts import Why
 
@@ -58,13 +59,18 @@ def replay(
             return Replayed(message_id, known, created=False, state="gone" if row is None else row["state"])
         if origin.resolution == Resolution.DISCARDED:
             raise NotPossible(f"message {message_id} was discarded: enqueue it anew")
-        obsolete = _obsolete_by(transaction, origin, catalogue)
+        by_others = catalogue.superseded_by.get(origin.operation, ())
+        obsolete = _obsolete_by(transaction, origin, by_others)
         if obsolete is not None and not force:
             raise NotPossible(
                 f"message {message_id} is obsolete: {obsolete}: discard it, or replay it by "
                 "force, which sends it as the latest of its key"
             )
-        created = resolving.insert_replay(transaction, origin, as_latest=obsolete is not None)
+        if obsolete is None:
+            created = resolving.insert_replay(transaction, origin)
+        else:
+            version = highest_version(transaction, message_id, by_others)
+            created = resolving.insert_replay(transaction, origin, as_latest=True, version=version)
         resolving.resolve_letter(transaction, message_id, Resolution.REPLAYED, by, why)
         close_settled_incidents(transaction)
         resolving.note_audit(
@@ -127,9 +133,8 @@ def resume(store: Store, destination: str, by: str, why: str) -> bool:
         return was_held
 
 
-def _obsolete_by(transaction: Transaction, origin: Any, catalogue: Catalogue) -> str | None:
+def _obsolete_by(transaction: Transaction, origin: Any, by: Sequence[str]) -> str | None:
     """Return in words what has made a dead message obsolete, None where nothing has."""
-    by = catalogue.superseded_by.get(origin.operation, ())
     other = obsolescence_of(transaction, origin.id, by)
     if other is not None:
         return f"message {other.by}, which takes its place, is {other.state}"

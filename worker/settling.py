@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from config import RetryPolicy
 from orderflow_outbox import Operation, State, WhenDead
 
-from .deliveries import Claim, Outcome, Settlement
+from .deliveries import Child, Claim, Outcome, Settlement
 from .retry import end_of_life, next_check_at, next_retry_at
 from .splitting import split
 from .verdicts import Delivered, Hold, Refused, RetryLater, Why
@@ -52,8 +52,15 @@ def when_dead(catalogue: Mapping[str, Operation], operation: str) -> WhenDead:
 
 
 def obsolete(settlement: Settlement) -> Settlement:
-    """Return where a message goes that was not delivered, and that a later one has made obsolete."""
+    """Return where a message goes that another has made obsolete, or its items that were not delivered."""
+    if settlement.state is State.DELIVERED:
+        return replace(settlement, children=tuple(obsolete_child(each) for each in settlement.children))
     return replace(settlement, state=State.SUPERSEDED, due_at=None, blocks=False, death=None)
+
+
+def obsolete_child(child: Child) -> Child:
+    """Return where items go of a message that another one has made obsolete meanwhile."""
+    return replace(child, state=State.SUPERSEDED, due_at=None, blocks=False)
 
 
 def _retried(

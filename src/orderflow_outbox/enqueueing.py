@@ -68,7 +68,8 @@ def enqueue(
         idempotency_key: names this message for good: the same key and content return the message
             already stored. Sent as `Idempotency-Key` on every attempt. Default: a random one.
         version: number of the entity's state, where the shop keeps one: of messages that make each other
-            obsolete the higher one counts, in whatever order they are enqueued.
+            obsolete the higher one counts, in whatever order they are enqueued. Give one with each message
+            of a key, or with none.
         query: query parameters.
         headers: further request headers, plain ASCII.
         deliver_after: not before this moment (aware datetime), or now if that is past; the largest age

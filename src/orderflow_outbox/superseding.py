@@ -129,7 +129,9 @@ def retire_obsolete(
     Returns:
         The numbers of the ended.
     """
-    return _retire_elders(connection, stored) | _retire_outdone(connection, stored, catalogue)
+    outdone = _retire_outdone(connection, stored, catalogue)
+    # What is obsolete itself makes nothing so: the newer message that did it may not concern the same elders.
+    return outdone | _retire_elders(connection, [each for each in stored if each[1] not in outdone])
 
 
 def _retire_elders(connection: Connection, stored: Sequence[tuple[CheckedMessage, int]]) -> set[int]:

@@ -79,6 +79,23 @@ def obsolescence_of(transaction: Transaction, message_id: int, by: Sequence[str]
     return None
 
 
+def highest_version(transaction: Transaction, message_id: int, by: Sequence[str]) -> int | None:
+    """Return the highest version known of a message's key, its own included; None where it has none itself.
+
+    Args:
+        by: the operations whose messages make its own obsolete.
+    """
+    own = select(message).where(message.c.id == message_id).subquery("own")
+    waiting = select(func.max(_newer.c.version)).select_from(
+        _newer.join(own, and_(_is_of_key(own, by), _newer.c.blocks))
+    )
+    version: int | None = transaction.connection.scalar(select(own.c.version))
+    if version is None:
+        return None
+    others = transaction.connection.scalar(waiting), version_outrunning(transaction, message_id, by)
+    return max(version, *(each for each in others if each is not None))
+
+
 def version_outrunning(transaction: Transaction, message_id: int, by: Sequence[str]) -> int | None:
     """Return the version delivered that is higher than that of a message of the same key, None where none is.
 

@@ -45,13 +45,17 @@ def replay_of(transaction: Transaction, message_id: int) -> int | None:
     ).scalar_one_or_none()
 
 
-def insert_replay(transaction: Transaction, origin: Any, as_latest: bool = False) -> int:
+def insert_replay(
+    transaction: Transaction, origin: Any, as_latest: bool = False, version: int | None = None
+) -> int:
     """Store a new message with the origin's bytes, identity and place in its key; return its id.
 
     It takes over the origin's block: later messages of the key wait for the replay.
 
     Args:
-        as_latest: give it the last place in its key instead, and no version, so that none makes it obsolete.
+        as_latest: give it the last place in its key instead, and `version`, so that no older one makes it
+            obsolete.
+        version: the highest one known of its key.
     """
     connection, now = transaction.connection, transaction.now
     expires_at = origin.expires_at if origin.expires_at is not None and origin.expires_at > now else None
@@ -84,7 +88,7 @@ def insert_replay(transaction: Transaction, origin: Any, as_latest: bool = False
     connection.execute(update(message).where(message.c.id == origin.id).values(blocks=False))
     if as_latest:
         connection.execute(
-            update(message).where(message.c.id == replay_id).values(position=replay_id, version=None)
+            update(message).where(message.c.id == replay_id).values(position=replay_id, version=version)
         )
         unblock(transaction, [(origin.destination, origin.key)])
     return replay_id
