@@ -7,7 +7,7 @@ from .destinations import Authentication, Destination
 from .errors import ConfigError
 from .loading import Configuration, load, load_rules, load_settings
 from .queries import Check, CheckRule, Presence, Queries, Query
-from .reply_rules import ItemRule, ItemVerdict, ReplyRule, RulesFile, VerdictName
+from .reply_rules import ItemRule, ItemVerdict, ReplyRule, RulesFile, VerdictName, shadowing
 from .retry_policy import RetryPolicy
 from .rule import Rule, is_expression
 from .settings import AlertSettings, EngineSettings, Hook, Settings
@@ -40,4 +40,5 @@ __all__ = [
     "load",
     "load_rules",
     "load_settings",
+    "shadowing",
 ]

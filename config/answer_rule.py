@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, StrictBool, field_validator, model_validator
+
+from orderflow_outbox.operations import ELEMENT_NAME
 
 from .rule import Expression, Names, Rule
 
@@ -67,18 +70,41 @@ class AnswerRule(Rule):
                 raise ValueError(f'{each!r} is no media type: write it as "text/html" or "text/*"')
         return value
 
+    @field_validator("root")
+    @classmethod
+    def _are_local_names(cls, value: list[str] | None) -> list[str] | None:
+        for each in value or ():
+            if not ELEMENT_NAME.fullmatch(each):
+                raise ValueError(f"{each!r} is no name: leave prefix and namespace out, which may be any")
+        return value
+
     @model_validator(mode="after")
     def _answers_can_meet_it(self) -> Self:
-        if self.xml is False and self.of_documents():
+        of_documents = self.of_documents()
+        if of_documents and self.xml is False:
+            raise ValueError(f"xml = false and {listed(of_documents)} exclude each other: take one out")
+        if self.max_bytes == 0 and (of_documents or self.xml or self.text):
             raise ValueError(
-                f"xml = false and {listed(self.of_documents())} exclude each other: take one out"
+                f"max_bytes = 0 and {listed(of_documents or ['xml' if self.xml else 'text'])} exclude each "
+                "other: there is nothing in it"
             )
         if self.min_bytes is not None and self.max_bytes is not None and self.min_bytes > self.max_bytes:
             raise ValueError("min_bytes and max_bytes exclude each other: no size is between them")
         return self
 
     def _holds_with(self, name: str, other: Rule) -> bool:
-        return (name == "status" and self.status == EVERY_STATUS) or super()._holds_with(name, other)
+        own, others = getattr(self, name), getattr(other, name, None)
+        match name:
+            case "status" if own == EVERY_STATUS:
+                return True
+            case "content_type" if others is not None:
+                return all(any(fnmatchcase(each, pattern) for pattern in own) for each in others)
+            case "min_bytes" if others is not None:
+                return bool(own <= others)
+            case "max_bytes" if others is not None:
+                return bool(own >= others)
+            case _:
+                return super()._holds_with(name, other)
 
     def of_documents(self) -> list[str]:
         """Return the names of its conditions that only XML can meet."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from orderflow_outbox import Answer, Catalogue, InvalidOperation, Method, Operation, Scope
 from orderflow_outbox.operations import PLACE
@@ -32,7 +32,7 @@ class Query(Strict):
     """One table `queries.NAME`."""
 
     path: str
-    method: Annotated[Literal[Method.GET, Method.POST], BeforeValidator(str)] = Method.GET
+    method: Literal["GET", "POST"] = "GET"
     scopes: Annotated[list[Scope], Field(max_length=len(Scope))] = Field(default_factory=list)
     query: Mapping[str, str] = Field(default_factory=dict)
     required_query: list[str] = Field(default_factory=list)
@@ -50,7 +50,7 @@ class Query(Strict):
             query=self.query,
             required_query=tuple(self.required_query),
             answer=Answer.DOCUMENT,
-            method=self.method,
+            method=Method(self.method),
         )
 
 
@@ -161,6 +161,12 @@ class QueriesFile(Strict):
                 if name.lower() in SERVICE_QUERY
             ]
             query = queries.get(check.query)
+            scope = catalogue[operation].scope if operation in catalogue else None
+            if query is not None and scope is not None and query.scopes and scope not in query.scopes:
+                found.append(
+                    f"{where}.query is {check.query!r}, which acts in a {' or '.join(query.scopes)}, and "
+                    f"{operation} names its {scope} alone: choose a query of that scope"
+                )
             if query is None:
                 found.append(f"{where}.query is {check.query!r}: choose one of {', '.join(sorted(queries))}")
             else:

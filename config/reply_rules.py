@@ -5,7 +5,7 @@ A deployer's own come before the interface's table, `config/rules.toml`, which i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal
 
@@ -18,6 +18,8 @@ from .rule import Names, Rule, problems_of
 from .values import Duration, Strict
 
 ANY_FAILURE = "any"
+
+FAILURES = frozenset({"bad_certificate", "connect_failed", "connection_lost", "timeout"})
 
 Failures = list[Literal["any", "bad_certificate", "connect_failed", "connection_lost", "timeout"]]
 
@@ -78,7 +80,8 @@ class ReplyRule(AnswerRule):
             )
         if self.verdict is not VerdictName.RETRY and (self.systemic or self.after is not None):
             raise ValueError(f"systemic and after belong to retry: take them out, or change {self.verdict}")
-        if self.verdict is VerdictName.PER_ITEM and (self.failure is not None or self.xml is False):
+        unread = self.xml is False or self.complete is False or self.max_bytes == 0
+        if self.verdict is VerdictName.PER_ITEM and (self.failure is not None or unread):
             raise ValueError("per-item needs a report, and here is none: choose another verdict")
         told = sorted(self.model_fields_set & {"reason", "says", "text_from"})
         if self.verdict is VerdictName.PER_ITEM and told:
@@ -94,7 +97,9 @@ class ReplyRule(AnswerRule):
         )
 
     def _holds_with(self, name: str, other: Rule) -> bool:
-        return (name == "failure" and ANY_FAILURE in (self.failure or ())) or super()._holds_with(name, other)
+        failures = set(self.failure or ())
+        every = name == "failure" and (ANY_FAILURE in failures or failures >= FAILURES)
+        return every or super()._holds_with(name, other)
 
 
 class ItemRule(Rule):
@@ -121,6 +126,34 @@ class RulesFile(Strict):
         """Return what is wrong with it, each with its place: what one rule alone cannot know."""
         known = {"operations": sorted(catalogue), "destinations": sorted(destinations)}
         return [
+            *_never_answered_so(self.rules, catalogue),
             *problems_of("rules", self.rules, known, self.namespaces),
             *problems_of("items", self.items, known, self.namespaces),
         ]
+
+
+def shadowing(files: Sequence[RulesFile]) -> list[str]:
+    """Return the names of rules that fit every answer, so that the files behind theirs are never asked."""
+    return [
+        rule.name
+        for place, file in enumerate(files[:-1])
+        for rule in file.rules
+        if rule.failure is None
+        and all(
+            rule.leaves_nothing_to(each)
+            for behind in files[place + 1 :]
+            for each in behind.rules
+            if each.failure is None
+        )
+    ]
+
+
+def _never_answered_so(rules: Iterable[ReplyRule], catalogue: Catalogue) -> list[str]:
+    """Return the rules on a kind of answer that none of their operations names as a good one."""
+    return [
+        f"rules.{place} ({rule.name}): none of its operations is answered by {listed(rule.answer)}: mend it"
+        for place, rule in enumerate(rules)
+        if rule.answer is not None
+        and rule.operations is not None
+        and all(catalogue[each].answer not in rule.answer for each in rule.operations if each in catalogue)
+    ]

@@ -29,6 +29,10 @@ _XPATH_CALLED = re.compile(
     "number|sum|floor|ceiling|round|comment|text|processing-instruction|node|and|or|div|mod"
 )
 
+_XPATH_NAME = re.compile(r"(?:([A-Za-z_][\w.-]*):(?!:))?([A-Za-z_][\w.-]*)")
+MAX_PROBED_NAMES = 6
+PROBED_DEPTH = 3
+
 
 def compiled(expression: str) -> re.Pattern[str]:
     """Return a regular expression.
@@ -170,13 +174,25 @@ def is_expression(lift: str) -> bool:
 
 def _wrong_with_xpath(xpath: str, namespaces: Mapping[str, str]) -> str:
     """Return what is wrong with an XPath; nothing where it is one."""
+    # What stands in a predicate is looked at when there is something to ask it of.
+    return (
+        _wrong_when_asked_of(etree.Element("any"), xpath, namespaces)
+        or _wrong_with_names(xpath, namespaces)
+        or _wrong_when_asked_of(_probe(xpath, namespaces), xpath, namespaces)
+    )
+
+
+def _wrong_when_asked_of(element: etree._Element, xpath: str, namespaces: Mapping[str, str]) -> str:
     try:
-        etree.XPath(xpath, namespaces=dict(namespaces))(etree.Element("any"))
+        etree.XPath(xpath, namespaces=dict(namespaces))(element)
     except etree.XPathError as error:
         return f"it is no XPath ({error}); prefixes stand in a table [namespaces]"
     except (TypeError, ValueError) as error:
         return f"it is no XPath ({error})"
-    # What stands in a predicate is looked at when there is something to ask it of.
+    return ""
+
+
+def _wrong_with_names(xpath: str, namespaces: Mapping[str, str]) -> str:
     bare = _XPATH_TEXT.sub("''", xpath)
     if "$" in bare:
         return "it has a variable, and there are none"
@@ -187,6 +203,19 @@ def _wrong_with_xpath(xpath: str, namespaces: Mapping[str, str]) -> str:
         if prefix not in namespaces:
             return f"its prefix {prefix} is not declared: name it in a table [namespaces]"
     return ""
+
+
+def _probe(xpath: str, namespaces: Mapping[str, str]) -> etree._Element:
+    """Return a document of the names in an XPath, one in another, so that its predicates are asked."""
+    names = [
+        f"{{{namespaces[prefix]}}}{name}" if prefix in namespaces else name
+        for prefix, name in dict.fromkeys(_XPATH_NAME.findall(xpath))
+    ][:MAX_PROBED_NAMES]
+    root = etree.Element("any")
+    parents, attributes = [root], dict.fromkeys(names, "1")
+    for _ in range(PROBED_DEPTH):
+        parents = [etree.SubElement(each, name, attributes) for each in parents for name in names]
+    return root
 
 
 def _wrong_with_expression(lift: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from orderflow_outbox.tables import dead_letter, incident
+from orderflow_outbox.tables import dead_letter, incident, message
 from tests.steps import (
     ALERT_TIMES,
     DAY,
@@ -29,11 +29,12 @@ from tests.steps import (
     swept,
 )
 from worker.alerts import document_of
+from worker.lifetimes import UNKNOWN_DESTINATION, lifetimes_of
 from worker.replay import cancel, hold
-from worker.store.aging import Aging, tell_of
+from worker.store.aging import lives_of_the_waiting
 from worker.store.incidents import lease_due_alert
 from worker.store.transactions import Store
-from worker.sweep import UNKNOWN_DESTINATION
+from worker.warning import warn
 
 SHARE = configuration().settings.alerts.expiry_warning
 LIFE = 10 * timedelta(hours=1)
@@ -150,18 +151,31 @@ def test_a_warning_is_given_once_while_nothing_changes(engine: Engine, store: St
     assert warnings(engine) == before
 
 
-def test_more_messages_make_the_same_warning_tell_of_more(engine: Engine, store: Store, clock: Clock) -> None:
+def test_each_message_is_warned_of_though_others_end_meanwhile(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    """Given five whose lives end one after the other: never more than two are near their end at once."""
+    hold(store, "main", "ann", "their stocktaking")
+    begun = clock.now
+    for n in range(5):
+        put(engine, expires_at=begun + LIFE * (1 + 0.2 * n))
+    for step in range(30):
+        clock.now = begun + LIFE * (0.5 + 0.05 * step)
+        swept(store)
+    assert {each["state"] for each in rows(engine, message)} == {"dead"}
+    assert sum(each["occurrences"] for each in warnings(engine)) == 5
+    assert open_warnings(engine) == []
+
+
+def test_a_warning_names_the_first_that_is_still_to_end(engine: Engine, store: Store, clock: Clock) -> None:
     put(engine, expires_at=clock.now + LIFE)
-    clock.forward(0.9 * LIFE)
+    put(engine, expires_at=clock.now + 1.1 * LIFE)
+    clock.forward(0.85 * LIFE)
     swept(store)
-    put(engine, expires_at=clock.now + SECOND * 10)
-    set_row(engine, 2, created_at=clock.now - LIFE)
+    clock.forward(0.16 * LIFE)
     swept(store)
     (warning,) = warnings(engine)
-    assert warning["occurrences"] == 2
-    cancel(store, 2, "ann", "no longer wanted")
-    swept(store)
-    assert warnings(engine)[0]["occurrences"] == 2, "what was told is not taken back"
+    assert (warning["occurrences"], warning["sample_message_id"]) == (2, 2)
 
 
 def test_a_message_that_is_tried_again_keeps_its_warning_open(
@@ -203,11 +217,29 @@ def test_what_is_past_its_end_is_ended_and_not_warned_of(engine: Engine, store: 
 
 
 def test_two_sweeps_at_once_count_a_message_once(engine: Engine, store: Store, clock: Clock) -> None:
-    """Given two that have read before either wrote."""
+    """Given two that have looked before either wrote."""
     put(engine, expires_at=clock.now + LIFE)
-    found = [(Aging("main", "order-import", 1, 1), "soon")]
+    clock.forward(0.9 * LIFE)
+    with store.reading() as look:
+        near = lives_of_the_waiting(look, lifetimes_of(configuration())).aging
     for _ in range(2):
-        with store.writing() as transaction:
-            tell_of(transaction, found, ALERT_TIMES)
+        warn(store, configuration(), near, {}, ALERT_TIMES)
+        clock.forward(SECOND)
     (warning,) = warnings(engine)
     assert warning["occurrences"] == 1
+
+
+def test_an_alert_that_is_no_longer_true_is_not_sent(engine: Engine, store: Store, clock: Clock) -> None:
+    message_id = put(engine, expires_at=clock.now + LIFE)
+    clock.forward(0.9 * LIFE)
+    swept(store)
+    cancel(store, message_id, "ann", "no longer wanted")
+    swept(store)
+    assert told(store, clock) is None
+
+
+def test_the_alert_is_due_at_once(engine: Engine, store: Store, clock: Clock) -> None:
+    put(engine, expires_at=clock.now + LIFE)
+    clock.forward(0.9 * LIFE)
+    swept(store)
+    assert warnings(engine)[0]["alert_due_at"] == clock.now

@@ -159,6 +159,37 @@ def test_an_answer_that_no_rule_of_a_check_fits_settles_nothing(place: Place) ->
         assert (told.reason, told.rule, told.verdict) == ("check_unclear", "any-document", "retry")
 
 
+@on_sqlite
+@pytest.mark.parametrize("carried_out", [True, False])
+def test_after_the_last_try_a_check_tells_whether_it_was_carried_out(place: Place, carried_out: bool) -> None:
+    fault = "silent" if carried_out else "reset"
+    faults = ["500:operation=order-import,times=1", f"{fault}:operation=order-import,times=1"]
+    with rig(place, Options(faults=faults), queries=CHECK, retry_after=["50ms"]) as made:
+        stored = made.order("SO-1")
+        with engine_of(made):
+            eventually(lambda: made.states() == {"delivered" if carried_out else "dead"})
+        assert asked(made) == ["order-import", "order-import", "order-detail"]
+        (row,) = made.rows()
+        assert (row.tries, row.attempts, row.in_doubt) == (2, 3, False)
+        if not carried_out:
+            with made.engine.connect() as connection:
+                letter = connection.execute(select(dead_letter)).one()
+            assert (letter.message_id, letter.reason, letter.in_doubt) == (stored.id, "absent", False)
+            assert letter.text == "after 2 tries, the last of them without an answer: SO-1"
+
+
+@on_sqlite
+def test_a_doubt_that_no_check_can_settle_dies_of_the_last_try(place: Place) -> None:
+    two = order("SO-1").replace("</imports>", "") + order("SO-2").partition("<imports>")[2]
+    with rig(place, Options(faults=["silent"]), queries=CHECK, retry_after=["50ms"]) as made:
+        with made.engine.begin() as connection:
+            enqueue(connection, "order-import", two, channel="web")
+        with engine_of(made):
+            eventually(lambda: made.states() == {"dead"})
+        assert asked(made) == ["order-import"] * 2
+        assert made.rows()[0].in_doubt
+
+
 def test_a_receiver_that_turns_checks_away_is_held(place: Place) -> None:
     faults = ["silent:operation=order-import,times=3", "unauthorised:operation=order-detail"]
     with rig(place, Options(faults=faults), queries=CHECK) as made:

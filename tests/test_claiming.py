@@ -129,13 +129,27 @@ def test_no_more_is_claimed_than_there_is_room_for(engine: Engine, store: Store)
     assert [each.more for each in (first, second, third)] == [True, True, False]
 
 
-def test_parked_messages_do_not_hide_that_more_is_due(engine: Engine, store: Store) -> None:
+def test_messages_that_must_wait_do_not_keep_those_of_other_keys_waiting(
+    engine: Engine, store: Store
+) -> None:
+    first, *_ = (put(engine, key="order:1") for _ in range(30))
+    others = [put(engine), put(engine, key="order:2")]
+    claimed = claim_all(store, room=3)
+    assert [each.id for each in claimed.claims] == [first, *others]
+    assert claimed.more is False
+    assert claimed_ids(store) == []
+
+
+def test_no_more_is_claimed_than_there_is_room_for_though_more_is_looked_at(
+    engine: Engine, store: Store
+) -> None:
     for _ in range(3):
         put(engine, key="order:1")
-    other = put(engine)
-    first = claim_all(store, room=3)
-    assert (len(first.claims), first.more) == (1, True)
-    assert claimed_ids(store) == [other]
+    for _ in range(5):
+        put(engine)
+    claimed = claim_all(store, room=3)
+    assert len(claimed.claims) == 3
+    assert len(claim_all(store).claims) == 3
 
 
 def test_only_messages_of_the_destination_asked_for_are_claimed(engine: Engine, store: Store) -> None:

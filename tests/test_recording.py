@@ -39,9 +39,10 @@ from tests.steps import (
     why,
 )
 from worker.deliveries import Claim, Outcome, Reply
+from worker.masking import MASKED
 from worker.ports import Step
 from worker.recorder import Recorder
-from worker.requests import MASKED, RequestBuilder
+from worker.requests import RequestBuilder
 from worker.settling import HOLD_WAIT
 from worker.store.attempts import MAX_STORED_HEADERS, MAX_STORED_REPLY_BYTES
 from worker.store.transactions import Store

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from config import ConfigError, ReplyRule, RetryPolicy, load, load_rules
+from config import ConfigError, ReplyRule, RetryPolicy, load, load_rules, shadowing
 from config.loading import INTERFACE_RULES
 from orderflow_outbox import PREDEFINED
 from worker.deliveries import Failure, Reply
@@ -193,6 +193,16 @@ REFUSED = {
     "a variable": ('xpath = "//a[$b]"', "xpath is '//a[$b]'", "it has a variable"),
     "a function that is none": ('xpath = "//a[matches(., \'x\')]"', "xpath is", "it calls matches()"),
     "a prefix that nobody declared": ('xpath = "//s:say"', "xpath is '//s:say'", "[namespaces]"),
+    "a function without its arguments": ("xpath = '//a[contains(.)]'", "xpath is", "no XPath"),
+    "a function of a set": ("xpath = \"//a[sum('a')]\"", "xpath is", "no XPath"),
+    "a number of a number": ("xpath = '//a/b[count(1) > 0]'", "xpath is", "no XPath"),
+    "a prefix in a root": ('root = ["soap:Envelope"]', "rules.0.root", "leave prefix and namespace out"),
+    "a namespace in a root": ('root = ["{urn:a}a"]', "rules.0.root", "leave prefix and namespace out"),
+    "a document of no bytes": ('max_bytes = 0\nroot = ["a"]', "rules.0", "max_bytes = 0 and root exclude"),
+    "words of no bytes": ('max_bytes = 0\ntext = "a"', "rules.0", "max_bytes = 0 and text exclude"),
+    "an answer of others": (
+        'operations = ["order-import"]\nanswer = ["text"]', "rules.0 (own)", "is answered by text"
+    ),
     "an XPath in text_from": ('text_from = ["//["]', "text_from is '//['", "it is no XPath"),
     "an expression in text_from": ('text_from = ["/(/"]', "text_from is '/(/'", "no regular expression"),
     "an expression too large": ('text = "a{99999999999}"', "rules.0.text", "no regular expression"),
@@ -237,6 +247,27 @@ def test_what_makes_no_sense_is_refused_with_its_place(tmp_path: Path, name: str
     assert what in problem
 
 
+@pytest.mark.parametrize("unread", ["complete = false", "max_bytes = 0", "xml = false"])
+def test_a_reply_that_is_not_read_is_not_left_to_the_items(tmp_path: Path, unread: str) -> None:
+    with pytest.raises(ConfigError, match="per-item needs a report, and here is none"):
+        judge_by(tmp_path, f'[[rules]]\nname = "own"\nverdict = "per-item"\n{unread}')
+
+
+@pytest.mark.parametrize(
+    ("rule", "names"),
+    [
+        ('verdict = "retry"', ["own"]),
+        ('verdict = "retry"\nstatus = ["2xx"]', []),
+        ('verdict = "retry"\noperations = ["order-import"]', []),
+        ('verdict = "retry"\nfailure = ["any"]', []),
+    ],
+)
+def test_a_rule_that_hides_the_interfaces_is_found(tmp_path: Path, rule: str, names: list[str]) -> None:
+    file = tmp_path / "own-rules.toml"
+    file.write_text(f"{ITS_OWN}{rule}\n")
+    assert shadowing(load_rules(file, PREDEFINED, ["main"])) == names
+
+
 @pytest.mark.parametrize("told", ['reason = "x"', 'says = "x"', 'text_from = ["//x"]'])
 def test_a_rule_that_leaves_it_to_the_items_tells_nothing_itself(tmp_path: Path, told: str) -> None:
     with pytest.raises(ConfigError, match=r"rules\.0.* is told by the rules of \[\[items\]\]"):
@@ -279,6 +310,17 @@ def test_a_verdict_that_nobody_knows_is_refused(tmp_path: Path, verdict: str) ->
         ('failure = ["any"]\nin_doubt = true', 'failure = ["timeout"]', False),
         ("status = [409]", "status = [409]", True),
         ('status = ["1xx", "200-599"]', "text = 'x'", True),
+        ('content_type = ["text/*"]', 'content_type = ["text/html"]', True),
+        ('content_type = ["text/*"]', 'content_type = ["text/html", "image/png"]', False),
+        ("min_bytes = 5", "min_bytes = 7", True),
+        ("min_bytes = 5", "min_bytes = 4", False),
+        ("max_bytes = 5", "max_bytes = 4", True),
+        ("max_bytes = 5", "max_bytes = 7", False),
+        (
+            'failure = ["timeout", "connect_failed", "connection_lost", "bad_certificate"]',
+            'failure = ["any"]',
+            True,
+        ),
         ('status = ["1xx", "200-598"]', "text = 'x'", False),
         ('status = ["100-599"]', 'failure = ["timeout"]', False),
         ('status = ["4xx"]', 'status = [409]\ntext = "x"', True),
@@ -306,9 +348,10 @@ def test_a_rule_that_would_never_be_asked_is_refused(
 def test_an_xpath_that_cannot_be_evaluated_finds_nothing_and_leaves_the_reply_to_the_rules_after(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    judge = judge_by(tmp_path, f"{ITS_OWN}verdict = \"hold\"\nxpath = '//code[contains(.)]'")
-    assert judged(judge, answer(b"<x><code/></x>")).why.rule == "unknown-body"
-    assert "//code[contains(.)]" in caplog.text
+    xpath = "/a/b/c/d/e[contains(.)]"
+    judge = judge_by(tmp_path, f"{ITS_OWN}verdict = \"hold\"\nxpath = '{xpath}'")
+    assert judged(judge, answer(b"<a><b><c><d><e/></d></c></b></a>")).why.rule == "unknown-body"
+    assert xpath in caplog.text
 
 
 def test_a_text_may_be_lifted_from_a_comment(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from config.errors import SecretMissing
 from orderflow_outbox import PREDEFINED
 from orderflow_outbox.reserved import SERVICE_HEADERS
 from worker.deliveries import Claim, Request
-from worker.requests import MASKED, RequestBuilder, masked
+from worker.masking import MASKED, masked
+from worker.requests import RequestBuilder
 
 SECRET = "pa:ss wörd"
 BASIC = "Basic " + base64.b64encode(f"shop:{SECRET}".encode()).decode()

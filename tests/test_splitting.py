@@ -312,9 +312,7 @@ def test_a_message_sent_again_with_items_that_no_report_mentioned_is_in_doubt(
     assert (second.verdict, second.in_doubt) == ("delivered", False)
 
 
-def test_items_that_failed_of_what_became_obsolete_meanwhile_call_nobody(
-    engine: Engine, store: Store
-) -> None:
+def test_items_that_failed_of_what_became_obsolete_call_nobody(engine: Engine, store: Store) -> None:
     """Given a newer message that was enqueued while this one was being sent."""
     document = '<imports><import externalReference="1"/><import externalReference="2"/></imports>'
     with engine.begin() as connection:

@@ -32,10 +32,12 @@ from tests.steps import (
     set_row,
     swept,
 )
+from worker.lifetimes import UNKNOWN_DESTINATION
 from worker.replay import hold
 from worker.store import sweeping
+from worker.store.aging import Lifetimes
 from worker.store.transactions import Store
-from worker.sweep import UNKNOWN_DESTINATION, Swept
+from worker.sweep import Swept
 
 NOTHING = Swept(0, 0, 0, 0)
 
@@ -279,7 +281,7 @@ def test_a_message_claimed_since_it_was_found_too_old_is_left_to_its_engine(
     put(engine)
     clock.forward(8 * DAY)
     with store.reading() as transaction:
-        found = sweeping.past_their_end(transaction, {}, 7 * DAY)
+        found = sweeping.past_their_end(transaction, Lifetimes({}, 7 * DAY, 0.8))
     claimed = claim_one(store)
     with store.writing() as transaction:
         assert sweeping.take_unsent(transaction, found) == []

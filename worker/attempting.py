@@ -13,6 +13,7 @@ from orderflow_outbox import Operation
 
 from .checking import Checks, Question
 from .deliveries import Claim, Failure, Outcome, Reply, Request
+from .masking import retold
 from .requests import RequestBuilder
 from .rules import Judge, leaves_in_doubt
 from .schemas import Schemas
@@ -85,6 +86,9 @@ class Attempter:
             outcome = Outcome(claim, None, in_doubt=True)
         else:
             outcome = self._judged(claim, operation, question, reply)
+            masking = self._builders[claim.destination].masking
+            if isinstance(reply, Reply) and masking.finds(reply):
+                outcome = retold(outcome, self._judged(claim, operation, question, masking.reply(reply)))
         return replace(
             outcome,
             request=request,
@@ -124,7 +128,10 @@ class Attempter:
             in_doubt = False
         elif not all(item.mentioned for item in items):
             in_doubt = True
-        return Outcome(claim, verdict, reply=answer, in_doubt=in_doubt, items=items)
+        # Asked of the last try alone: after it a check may keep the message from its death.
+        last = claim.tries >= len(self._destinations[claim.destination].retry_policy(claim.operation).waits)
+        checkable = last and in_doubt and self._checks.is_checkable(claim, operation)
+        return Outcome(claim, verdict, reply=answer, in_doubt=in_doubt, items=items, checkable=checkable)
 
 
 def _unknown(claim: Claim) -> Refused:

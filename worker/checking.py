@@ -72,13 +72,20 @@ class Checks:
         query = self._queries[check.query]
         try:
             document = read_document(operation, claim.payload)
-            if any(without_value(text, claim.query, document) for text in check.parameters.values()):
+            texts = check.parameters.values()
+            missing = [name for text in texts for name in without_value(text, claim.query, document)]
+            if missing:
+                _log_unchecked(claim, query, f"it has no {missing[0]}, or several")
                 return None
             values = {name: filled(text, claim.query, document) for name, text in check.parameters.items()}
             return Question(query, checked_query(query, values))
         except InvalidMessage as error:  # what its operation was when it was enqueued is another today
-            log.warning("message %d is sent without its check by %s: %s", claim.id, query.name, error.field)
+            _log_unchecked(claim, query, f"its {error.field} cannot be used")
             return None
+
+    def is_checkable(self, claim: Claim, operation: Operation) -> bool:
+        """Tell whether a check can settle the message of `claim`, should that be in doubt."""
+        return self.question(replace(claim, in_doubt=True), operation) is not None
 
     def verdict(self, question: Question, claim: Claim, reply: Reply | Failure) -> Checked:
         """Return what the answer to a question means for the message of `claim`."""
@@ -114,3 +121,7 @@ class Checks:
             case _:
                 why = Why(CHECK_UNCLEAR, text, verdict.why.rule)
                 return RetryLater(why, systemic=False, spends_try=False)
+
+
+def _log_unchecked(claim: Claim, query: Operation, why: str) -> None:
+    log.warning("message %d is in doubt, and is sent without its check by %s: %s", claim.id, query.name, why)

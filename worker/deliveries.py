@@ -98,6 +98,7 @@ class Outcome:
 
     Attributes:
         checked_by: the query that was asked instead of sending the message.
+        checkable: whether a check can settle the doubt that the message is in.
     """
 
     claim: Claim
@@ -109,6 +110,7 @@ class Outcome:
     seconds: float = 0.0
     items: tuple[ItemResult, ...] = ()
     checked_by: str | None = None
+    checkable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

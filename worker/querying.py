@@ -12,6 +12,7 @@ from orderflow_outbox.errors import InvalidMessage, MissingScope
 from orderflow_outbox.messages import checked_query, checked_scope
 
 from .deliveries import Failure, Reply, Request
+from .masking import Masking, verdict_retold
 from .requests import RequestBuilder
 from .rules import Judge
 from .transport import Transport
@@ -25,6 +26,7 @@ class Question:
     name: str
     destination: str
     request: Request
+    masking: Masking
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def question(
     operation = queries[name].as_operation(name)
     parameters = checked_query(operation, given)
     builder = RequestBuilder(destinations[destination])
-    return Question(name, destination, builder.ask(operation, parameters, **scopes))
+    return Question(name, destination, builder.ask(operation, parameters, **scopes), builder.masking)
 
 
 async def ask(configuration: Configuration, question: Question) -> Answered:
@@ -80,9 +82,13 @@ async def ask(configuration: Configuration, question: Question) -> Answered:
     async with Transport() as transport:
         reply = await transport.send(question.request, deadline)
     seconds = time.monotonic() - begun
-    verdict = (
-        Judge(configuration.rules)
-        .judge(reply, question.destination, operation, in_doubt=False, now=datetime.now(UTC))
-        .verdict
-    )
+    judge, now = Judge(configuration.rules), datetime.now(UTC)
+
+    def judged(answer: Reply | Failure) -> Verdict:
+        return judge.judge(answer, question.destination, operation, in_doubt=False, now=now).verdict
+
+    verdict = judged(reply)
+    if isinstance(reply, Reply) and question.masking.finds(reply):
+        reply = question.masking.reply(reply)
+        verdict = verdict_retold(verdict, judged(reply))
     return Answered(question, reply, verdict, seconds)

@@ -14,15 +14,17 @@ from config import Authentication, Destination
 from orderflow_outbox import Operation
 
 from .deliveries import Claim, Request
+from .masking import Masking, masked
 
 IDENTITY_HEADER = "Idempotency-Key"
-MASKED = "********"
-SECRET_HEADERS = frozenset({"authorization", "password"})
 USER_AGENT = "orderflow-outbox"
 
 
 class RequestBuilder:
     """Builds the requests of messages and of queries for one destination; reads its password once.
+
+    Attributes:
+        masking: finds the destination's credentials in replies.
 
     Raises:
         SecretMissing: the password is not to be had.
@@ -30,7 +32,10 @@ class RequestBuilder:
 
     def __init__(self, destination: Destination) -> None:
         self._destination = destination
-        self._credentials = _credentials(destination)
+        password = destination.secret().get_secret_value()
+        self._credentials = _credentials(destination, password)
+        # Basic travels with its scheme before it; alone it is the credential all the same.
+        self.masking = Masking([password, *_encoded(destination, password)])
 
     def build(self, claim: Claim, operation: Operation) -> Request:
         """Return the request of `claim`; the same claim always gives the same request."""
@@ -77,23 +82,23 @@ class RequestBuilder:
         )
 
 
-def masked(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return `headers` with every credential replaced."""
-    return {name: MASKED if name.lower() in SECRET_HEADERS else value for name, value in headers.items()}
-
-
 def _scopes(channel: str | None, organisation: str | None) -> dict[str, str]:
     given = (("channel", channel), ("organisation", organisation))
     return {name: value for name, value in given if value is not None}
 
 
-def _credentials(destination: Destination) -> dict[str, str]:
-    password = destination.secret().get_secret_value()
+def _credentials(destination: Destination, password: str) -> dict[str, str]:
+    pair, alone = _encoded(destination, password)
     headers: dict[str, str] = {}
     if destination.authentication in {Authentication.BASIC, Authentication.BOTH}:
-        pair = f"{destination.user}:{password}".encode()
-        headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+        headers["Authorization"] = f"Basic {pair}"
     if destination.authentication in {Authentication.CUSTOM, Authentication.BOTH}:
         headers["user"] = destination.user
-        headers["password"] = base64.b64encode(password.encode()).decode()
+        headers["password"] = alone
     return headers
+
+
+def _encoded(destination: Destination, password: str) -> tuple[str, str]:
+    """Return user and password as Basic has them, and the password as the interface's own scheme has it."""
+    pair = base64.b64encode(f"{destination.user}:{password}".encode()).decode()
+    return pair, base64.b64encode(password.encode()).decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,20 @@ from config import ConfigError
 
 from .rules.answered import safe_parser
 from .rules.words import in_one_line
+
+_PLACE = re.compile(r"(?:Element '[^']*'(?:, attribute '[^']*')?: )?(?:\[facet '[^']*'\] )?")
+_QUOTES_NO_VALUE = (
+    "This element is not expected",
+    "The attribute ",
+    "Missing child element",
+    "Character content",
+    "Element content",
+    "No matching global",
+    "The value has a length",
+)
+# Up to the last of such words: a value may hold some of its own.
+_OF_A_VALUE = re.compile(r"(?:The \w*? ?value )?'.*'(?P<what> (?:is|has|does) .*)", re.DOTALL)
+_QUOTED = re.compile(r"'.*'", re.DOTALL)
 
 
 class Schemas:
@@ -35,10 +50,25 @@ class Schemas:
             schema.assertValid(etree.fromstring(document, safe_parser()))
         except etree.DocumentInvalid as error:
             first = error.error_log[0]
-            return in_one_line(f"line {first.line}: {first.message}")
+            return in_one_line(f"line {first.line}: {without_values(first.message)}")
         except etree.XMLSyntaxError as error:
             return in_one_line(f"it cannot be read: {error}")
         return None
+
+
+def without_values(message: str) -> str:
+    """Return what libxml2 says of a document, without the values it quotes: they are a payload's.
+
+    What is quoted of the schema stays, and the names of elements and attributes.
+    """
+    where = _PLACE.match(message)
+    place, what = (where[0], message[where.end() :]) if where else ("", message)
+    if what.startswith(_QUOTES_NO_VALUE):
+        return message
+    told = _OF_A_VALUE.fullmatch(what)
+    if told is not None:
+        return f"{place}The value{told['what']}"
+    return place + _QUOTED.sub("'…'", what)
 
 
 def _read(operation: str, file: Path) -> etree.XMLSchema:

@@ -74,10 +74,15 @@ def _retried(
     claim, why = outcome.claim, later.why
     tries = claim.tries + later.spends_try
     wait = (policy, later.not_before, chance, later.after)
-    if later.spends_try:
-        due_at = next_retry_at(now, tries, *wait)
+    no_more = tries > len(policy.waits)
+    if no_more and not outcome.in_doubt and not later.spends_try:
+        text = f"after {tries} tries, the last of them without an answer: {why.text}"
+        return _dead(outcome, Why(why.reason, text, why.rule), followers, tries)
+    if not later.spends_try or (no_more and outcome.checkable):
+        # Before it dies of the last try a check tells whether that was carried out.
+        due_at: datetime | None = next_check_at(now, claim.attempt, *wait)
     else:
-        due_at = next_check_at(now, claim.attempt, *wait)
+        due_at = next_retry_at(now, tries, *wait)
     if due_at is None:
         return _dead(outcome, Why(why.reason, f"after {tries} tries: {why.text}", why.rule), followers, tries)
     end = end_of_life(claim.created_at, claim.expires_at, policy)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from config import Configuration, in_words, load, load_settings
+from config import Configuration, in_words, load, load_settings, shadowing
 from orderflow_outbox.tables import CURRENT_VERSION
 from worker import schema
 from worker.database import connect
@@ -37,7 +37,13 @@ def check_command(
     configuration = load(file)
     Schemas(configuration.schemas)  # refuses what is none
     rows = _patience(configuration)
-    warnings = durability_warnings(configuration.settings)
+    warnings = [
+        *(
+            f"rule {name} of your file fits every answer: the interface's rules are never asked"
+            for name in shadowing(configuration.rules)
+        ),
+        *durability_warnings(configuration.settings),
+    ]
     if json:
         told = {"ok": True, "file": str(configuration.file), "patience": rows, "warnings": warnings}
         output.print_json(told)

@@ -11,6 +11,9 @@ from worker.verdicts import Why
 from .answered import Answered
 from .asking import AskedOfAny
 
+GOOD = range(200, 300)
+"""The statuses that a rule fits which names none: an error says nothing of the message."""
+
 
 class CheckJudge:
     """Judges the answers to one check at one destination.
@@ -34,6 +37,6 @@ class CheckJudge:
             return None
         answered = Answered(reply, in_doubt=True)
         for rule, asked in self._rules:
-            if (asked.status is None or reply.status in asked.status) and asked.fits(answered):
+            if reply.status in (asked.status or GOOD) and asked.fits(answered):
                 return rule.verdict, asked.why(answered)
         return None

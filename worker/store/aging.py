@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -50,6 +50,21 @@ class Ages:
 
 
 @dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long messages may wait.
+
+    Attributes:
+        ages: by destination.
+        default: the largest age where the destination is not known.
+        warning: the share of a life after which it is warned of, from 0 to 1.
+    """
+
+    ages: Mapping[str, Ages]
+    default: timedelta
+    warning: float
+
+
+@dataclass(frozen=True, slots=True)
 class Aging:
     """Messages of one operation to one destination that wait and will end soon.
 
@@ -77,25 +92,28 @@ class Lives:
     some_over: bool
 
 
-def older_than(
-    ages: Mapping[str, Ages], default: timedelta, now: datetime, share: float = 1.0
-) -> ColumnElement[bool]:
-    """Return the condition that a message has lived for a share of its largest age.
-
-    Args:
-        ages: by destination.
-        default: the largest age where the destination is not known.
-    """
-    return or_(
-        *(and_(message.c.destination == name, _too_old(each, now, share)) for name, each in ages.items()),
-        and_(message.c.destination.not_in(list(ages)), message.c.created_at <= now - share * default),
-    )
-
-
-def past_end(ages: Mapping[str, Ages], default: timedelta, now: datetime) -> ColumnElement[bool]:
-    """Return the condition that a message is past the end of its life; for the arguments see `older_than`."""
+def past_end(lifetimes: Lifetimes, now: datetime) -> ColumnElement[bool]:
+    """Return the condition that a message is past the end of its life."""
     ends = func.coalesce(message.c.expires_at <= now, False)
-    return or_(ends, older_than(ages, default, now))
+    return or_(ends, _older_than(lifetimes, now, 1.0))
+
+
+def _near_end(lifetimes: Lifetimes, moment: datetime) -> ColumnElement[bool]:
+    """Return the condition that a message is to be warned of at a moment, or past its end."""
+    at, share = literal(moment, message.c.created_at.type), lifetimes.warning
+    lived = has_lived(message.c.created_at, message.c.expires_at, literal(share), at)
+    return or_(func.coalesce(lived, False), _older_than(lifetimes, moment, share))
+
+
+def _older_than(lifetimes: Lifetimes, now: datetime, share: float) -> ColumnElement[bool]:
+    known = lifetimes.ages
+    return or_(
+        *(and_(message.c.destination == name, _too_old(each, now, share)) for name, each in known.items()),
+        and_(
+            message.c.destination.not_in(list(known)),
+            message.c.created_at <= now - share * lifetimes.default,
+        ),
+    )
 
 
 def _too_old(ages: Ages, now: datetime, share: float) -> ColumnElement[bool]:
@@ -110,25 +128,12 @@ def _too_old(ages: Ages, now: datetime, share: float) -> ColumnElement[bool]:
     return or_(others, *own)
 
 
-def lives_of_the_waiting(
-    transaction: Transaction, ages: Mapping[str, Ages], default: timedelta, share: float
-) -> Lives:
-    """Return what has lived for a share of its life, parked and held messages included.
+def lives_of_the_waiting(transaction: Transaction, lifetimes: Lifetimes) -> Lives:
+    """Return what is near the end of its life, parked and held messages included.
 
     What is being sent counts too, since it may wait again; of that nothing is told to be past its end.
-
-    Args:
-        ages: by destination.
-        default: the largest age where the destination is not known.
-        share: from 0 to 1.
     """
-    now = transaction.now
-    moment = literal(now, message.c.created_at.type)
-    near = or_(
-        has_lived(message.c.created_at, message.c.expires_at, literal(share), moment),
-        older_than(ages, default, now, share),
-    )
-    over = past_end(ages, default, now)
+    near, over = _near_end(lifetimes, transaction.now), past_end(lifetimes, transaction.now)
     of = message.c.destination, message.c.operation
     counts = func.count().filter(~over), func.min(message.c.id).filter(~over), func.count().filter(over)
     numbers: defaultdict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
@@ -147,47 +152,81 @@ def lives_of_the_waiting(
     return Lives(aging, some_over)
 
 
-def told_of(transaction: Transaction) -> dict[tuple[str, str], int]:
-    """Return how many aging messages the open incidents tell of, by destination and operation."""
-    rows = transaction.connection.execute(
-        select(incident.c.destination, incident.c.operation, incident.c.occurrences).where(_is_open)
+def aging_since(transaction: Transaction, of: Aging, moment: datetime, lifetimes: Lifetimes) -> int:
+    """Return how many of one operation's aging messages were not near their end yet at an earlier moment."""
+    now = transaction.now
+    fresh = and_(
+        message.c.destination == of.destination,
+        message.c.operation == of.operation,
+        _near_end(lifetimes, now),
+        ~_near_end(lifetimes, moment),
+        ~past_end(lifetimes, now),
     )
-    return {(row.destination, row.operation): row.occurrences for row in rows}
+    counts = (
+        transaction.connection.scalar(select(func.count()).select_from(message).where(state, fresh))
+        for state in (is_due, is_parked, is_sending)
+    )
+    return sum(count or 0 for count in counts)
 
 
-def tell_of(transaction: Transaction, found: Iterable[tuple[Aging, str]], alert_times: AlertTimes) -> None:
-    """Open an incident for aging messages, or have it tell of more; what it told of then is never less.
-
-    Args:
-        found: each with the text that is told of it; in order of destination and operation.
-    """
-    for each, text in found:
-        incident_id = note_incident(
-            transaction,
-            cause=EXPIRING,
-            destination=each.destination,
-            operation=each.operation,
-            reason=EXPIRING,
-            text=text,
-            message_id=each.first,
-            alert_times=alert_times,
-            occurrences=0,
-        )
-        # Not added: another sweep may have told of the same ones.
-        transaction.connection.execute(
-            update(incident)
-            .where(incident.c.id == incident_id, incident.c.occurrences < each.number)
-            .values(occurrences=each.number)
-        )
+def told_of(transaction: Transaction) -> dict[tuple[str, str], datetime]:
+    """Return up to which moment the open incidents tell of aging messages, by destination and operation."""
+    rows = transaction.connection.execute(
+        select(incident.c.destination, incident.c.operation, incident.c.updated_at).where(_is_open)
+    )
+    return {(row.destination, row.operation): row.updated_at for row in rows}
 
 
-def resolve_aging(transaction: Transaction, settled: Sequence[tuple[str, str]]) -> None:
-    """Resolve the incidents of destinations and operations of which nothing is aging any more."""
-    for destination, operation in sorted(settled):
+def open_warning(transaction: Transaction, of: Aging, text: str, alert_times: AlertTimes) -> None:
+    """Open an incident for aging messages; where another sweep has just done so, it is left at that."""
+    incident_id = _note(transaction, of, 0, text, alert_times)
+    transaction.connection.execute(
+        update(incident)
+        .where(incident.c.id == incident_id, incident.c.occurrences == 0)
+        .values(occurrences=of.number)
+    )
+
+
+def add_to_warning(
+    transaction: Transaction, of: Aging, number: int, text: str, alert_times: AlertTimes
+) -> None:
+    """Have the open incident tell of so many more."""
+    _note(transaction, of, number, text, alert_times)
+
+
+def _note(transaction: Transaction, of: Aging, number: int, text: str, alert_times: AlertTimes) -> int:
+    return note_incident(
+        transaction,
+        cause=EXPIRING,
+        destination=of.destination,
+        operation=of.operation,
+        reason=EXPIRING,
+        text=text,
+        message_id=of.first,
+        # Its alert waits for no others: a sweep finds them together.
+        alert_times=replace(alert_times, grouping=timedelta()),
+        occurrences=number,
+    )
+
+
+def lock_told(transaction: Transaction, of: Aging) -> datetime | None:
+    """Return up to which moment an operation's open incident tells of aging messages, and lock it."""
+    told: datetime | None = transaction.connection.scalar(
+        select(incident.c.updated_at)
+        .where(_is_open, incident.c.destination == of.destination, incident.c.operation == of.operation)
+        .with_for_update()
+    )
+    return told
+
+
+def resolve_warnings(transaction: Transaction, settled: Sequence[tuple[str, str]]) -> None:
+    """Resolve the incidents of operations of which nothing is aging any more, in the order given."""
+    for destination, operation in settled:
         transaction.connection.execute(
             update(incident)
             .where(_is_open, incident.c.destination == destination, incident.c.operation == operation)
-            .values(resolved_at=transaction.now)
+            # An alert that has not left would say that they will end, which they will not, or have.
+            .values(resolved_at=transaction.now, alert_due_at=None)
         )
 
 

@@ -38,6 +38,9 @@ has_elder = and_(
 
 LOOK_AGAIN_AFTER = timedelta(milliseconds=50)
 """When a message is due again whose elder was in other hands."""
+PARKED_AT_ONCE = 500
+PARKING_ROUNDS = 10
+"""So often a claim looks past messages that it has parked, for others that it may send."""
 THE_START = datetime(1970, 1, 1, tzinfo=UTC)
 """Earlier than any message."""
 
@@ -147,23 +150,31 @@ def claim(
         since: look no further back than this.
     """
     connection = transaction.connection
-    candidates = connection.execute(
-        _candidates,
-        {
-            "of_destination": destination,
-            "since": since or THE_START,
-            "moment": transaction.now,
-            "room": room,
-        },
-    ).all()
-    blocked = [row.id for row in candidates if row.blocked]
-    free = [row.id for row in candidates if not row.blocked]
-    if blocked:
-        _park_behind_elders(transaction, blocked)
+    free, more = _free(transaction, destination, room, since or THE_START)
     if free:
         connection.execute(_lease, {"ids": free, "until": transaction.now + lease})
     rows = connection.execute(leased, {"ids": free}).all() if free else []
-    return Claimed([claim_of(row, transaction.now) for row in rows], more=len(candidates) == room)
+    return Claimed([claim_of(row, transaction.now) for row in rows], more)
+
+
+def _free(transaction: Transaction, destination: str, room: int, since: datetime) -> tuple[list[int], bool]:
+    """Return up to `room` due messages that wait for nobody, and whether there may be more that are due.
+
+    The others it meets are parked, so many of them that they do not keep those of other keys waiting.
+    """
+    given = {"of_destination": destination, "since": since, "moment": transaction.now}
+    looked_at = room
+    for _ in range(PARKING_ROUNDS):
+        candidates = transaction.connection.execute(_candidates, {**given, "room": looked_at}).all()
+        blocked = [row.id for row in candidates if row.blocked]
+        free = [row.id for row in candidates if not row.blocked]
+        if blocked:
+            _park_behind_elders(transaction, blocked)
+        more = len(candidates) == looked_at
+        if len(free) >= room or not (blocked and more):
+            break
+        looked_at = max(room, PARKED_AT_ONCE)
+    return free[:room], more
 
 
 def _park_behind_elders(transaction: Transaction, ids: list[int]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import and_, bindparam, select, update
@@ -12,7 +10,7 @@ from orderflow_outbox import State
 from orderflow_outbox.tables import attempt, message
 from worker.deliveries import Claim
 
-from .aging import Ages, past_end
+from .aging import Lifetimes, past_end
 from .attempts import RESCUED
 from .claiming import claim_of, is_due, is_parked, is_pending, is_sending, leased
 from .transactions import Transaction
@@ -81,14 +79,9 @@ def rescue(transaction: Transaction) -> int:
     return len(rows)
 
 
-def past_their_end(transaction: Transaction, ages: Mapping[str, Ages], default: timedelta) -> list[Any]:
-    """Return waiting messages, parked and held ones included, that are past the end of their life.
-
-    Args:
-        ages: by destination.
-        default: the largest age where the destination is not known.
-    """
-    over = past_end(ages, default, transaction.now)
+def past_their_end(transaction: Transaction, lifetimes: Lifetimes) -> list[Any]:
+    """Return waiting messages, parked and held ones included, that are past the end of their life."""
+    over = past_end(lifetimes, transaction.now)
     # Two statements, since each is answered from its own partial index and one of both from neither.
     rows: list[Any] = []
     for waiting in (is_due, is_parked):
