@@ -229,6 +229,22 @@ def test_a_message_without_the_one_value_that_is_asked_by_is_sent_again(place: P
         assert accepted(made) == {("insert", "SO-1"): 1, ("insert", "SO-2"): 1}
 
 
+@on_sqlite
+def test_a_query_is_not_asked_without_the_value_that_it_could_do_without(place: Place) -> None:
+    """Given a query that would answer of everything there is."""
+    check = CHECK.split("[checks.order-cancel]")[0].replace("order-import", "product-import")
+    check = check.replace("order-detail", "inventory").replace(
+        "{ externalReference =", "{ externalReferences ="
+    )
+    two = order("SKU-1", "SKU-2").replace('type="order"', 'type="product"')
+    with rig(place, Options(faults=["silent:operation=product-import,times=1"]), queries=check) as made:
+        with made.engine.begin() as connection:
+            enqueue(connection, "product-import", two, organisation="acme")
+        with engine_of(made):
+            eventually(lambda: made.states() == {"delivered"})
+        assert asked(made) == ["product-import"] * 2
+
+
 def test_an_operation_without_a_check_is_sent_again(place: Place) -> None:
     with rig(place, Options(faults=["silent:operation=product-import,times=1"]), queries=CHECK) as made:
         with made.engine.begin() as connection:
