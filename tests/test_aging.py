@@ -31,7 +31,7 @@ from tests.steps import (
 from worker.alerts import document_of
 from worker.lifetimes import UNKNOWN_DESTINATION, lifetimes_of
 from worker.replay import cancel, hold
-from worker.store.aging import lives_of_the_waiting
+from worker.store.aging import Aging, lives_of_the_waiting, open_warning
 from worker.store.incidents import lease_due_alert
 from worker.store.transactions import Store
 from worker.warning import warn
@@ -227,6 +227,17 @@ def test_two_sweeps_at_once_count_a_message_once(engine: Engine, store: Store, c
         clock.forward(SECOND)
     (warning,) = warnings(engine)
     assert warning["occurrences"] == 1
+
+
+def test_a_warning_that_another_sweep_opens_at_the_same_moment_is_left_at_that(
+    engine: Engine, store: Store
+) -> None:
+    put(engine)
+    for number in (3, 2):
+        with store.writing() as transaction:
+            open_warning(transaction, Aging("main", "order-import", number, 1), "soon", ALERT_TIMES)
+    (warning,) = warnings(engine)
+    assert warning["occurrences"] == 3
 
 
 def test_an_alert_that_is_no_longer_true_is_not_sent(engine: Engine, store: Store, clock: Clock) -> None:

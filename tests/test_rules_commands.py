@@ -157,6 +157,16 @@ def test_only_the_messages_and_the_time_asked_for_are_judged(
     assert asked(shell, *given, "--since", "1h", "--destination", "main")["judged"] == 1
 
 
+def test_what_a_check_was_answered_is_not_taken_for_a_reply_to_the_message(
+    shell: Shell, engine: Engine, store: Store, own: str
+) -> None:
+    message_id = put(engine)
+    finish(store, UNKNOWN, reply=Reply(200, (), SOLD_OUT), checked_by="order-detail")
+    assert asked(shell, "rules", "replay", "--since", "1h", "--rules", own)["judged"] == 0
+    ran = shell.any("rules", "test", str(message_id), "--rules", own)
+    assert f"message {message_id} has no stored reply" in ran.err
+
+
 def test_a_reply_stored_in_part_is_listed_as_such(
     shell: Shell, engine: Engine, store: Store, own: str
 ) -> None:

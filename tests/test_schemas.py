@@ -56,6 +56,21 @@ def test_a_document_that_does_not_fit_is_dead_with_line_and_reason_and_never_sen
         assert (letter.reason, letter.text) == ("schema_invalid", PROBLEM)
 
 
+def test_a_value_that_does_not_fit_is_not_told(schema: Path, tmp_path: Path) -> None:
+    schema.write_text(
+        SCHEMA.replace(
+            '<xs:attribute name="externalReference" use="required"/>',
+            '<xs:attribute name="externalReference" type="xs:integer"/>',
+        )
+    )
+    problem = Schemas({"order-import": schema}).problem("order-import", FITTING.encode())
+    assert problem is not None
+    assert "SO-1" not in problem
+    assert problem.endswith(
+        "attribute 'externalReference': The value is not a valid value of the atomic type 'xs:integer'."
+    )
+
+
 def test_what_was_sent_before_is_not_held_against_a_schema_that_came_later(
     place: Place, schema: Path
 ) -> None:
