@@ -91,7 +91,7 @@ def bench(
         int, typer.Option(min=1, help="Messages parked while `claim` claims others.")
     ] = FOLLOWERS,
     window: Annotated[
-        int, typer.Option(min=1, max=256, help="The outbox's window, for each of two engines.")
+        int, typer.Option(min=1, max=256, help="The outbox's window, which its two engines share.")
     ] = DEFAULT_WINDOW,
     prefetch: Annotated[
         int, typer.Option(min=1, help="The plain worker's prefetch multiplier.")

@@ -38,7 +38,7 @@ class Plan:
         seconds: of each round of `latency`.
         transactions: of each kind of `enqueue`.
         followers: parked in one of the two databases of `claim`.
-        window: of the outbox's destination, for each of its two engines.
+        window: of the outbox's destination, which its two engines share.
         prefetch: the plain worker's `worker_prefetch_multiplier`.
     """
 

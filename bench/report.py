@@ -160,7 +160,7 @@ def show(report: dict[str, Any], plan: Plan, console: Console) -> None:
     console.print(
         f"{plan.messages} and {plan.plain_messages} messages in each round of drain, "
         f"{MESSAGES_A_SECOND} messages/s for {plan.seconds:g} s in each of latency; "
-        f"window {plan.window} for each of two engines, prefetch multiplier {plan.prefetch}"
+        f"window {plan.window} for two engines together, prefetch multiplier {plan.prefetch}"
     )
 
 

@@ -24,7 +24,7 @@ from worker.up import parts_of
 from .contestant import CHILDREN, Contestant, Place
 from .orders import CHANNEL, OPERATION, PASSWORD, USER, document
 
-DEFAULT_WINDOW = 128
+DEFAULT_WINDOW = 256
 BATCH = 500
 BY, WHY = "bench", "to measure from a full outbox"
 
@@ -33,7 +33,7 @@ class Outbox(Contestant):
     """Messages are rows of the outbox; the broker carries hints.
 
     Args:
-        window: the most requests in progress at once from each of the two engines.
+        window: the most requests in progress at once from the two engines together.
     """
 
     name = "outbox"

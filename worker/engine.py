@@ -17,6 +17,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -26,6 +27,7 @@ from config import Configuration
 from .attempting import Attempter
 from .chores import Chores, happened
 from .deliveries import Claim, Outcome
+from .holding import ASKED_AGAIN_AFTER_SECONDS, RENEWED_EVERY_SECONDS, Holding
 from .looking import Look, Looker
 from .ports import Announce, Step, Wake
 from .recorder import Recorder
@@ -80,7 +82,8 @@ class Engine:
         self._recorder = Recorder(store, configuration, alert_times, announce)
         self._looker = Looker(store, settings.engine.lease, configuration.catalogue.superseded_by)
         self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-store")
-        self._slots = {name: asyncio.Semaphore(each.window) for name, each in self._destinations.items()}
+        self._holding = Holding(store, self._destinations, self._in_store_thread)
+        self._due = frozenset[str]()
         self._waiting: dict[str, set[asyncio.Task[None]]] = {name: set() for name in self._destinations}
         self._sending: dict[str, set[asyncio.Task[None]]] = {name: set() for name in self._destinations}
         self._results: list[Outcome] = []
@@ -134,6 +137,8 @@ class Engine:
             self._chores.stop()
             await self._drain()
             await self._until_recorded()
+            with suppress(Exception):  # they lapse by themselves
+                await self._holding.give_back()
             recording.cancel()
         self._store_thread.shutdown(wait=True)
         log.info("the engine ends: it recorded %d results", self._recorder.recorded)
@@ -142,19 +147,37 @@ class Engine:
         poll = self._settings.engine.poll.total_seconds()
         if self._recorder.is_stuck:
             return Look(wait=poll)
-        room = self._room()
-        without_room = frozenset(self._destinations.keys() - room.keys())
-        if not room:
-            return Look(full=without_room, wait=poll)
         try:
-            look = await self._in_store_thread(partial(self._looker.look, room))
+            await self._holding.renew(self._wanted())
+            look = await self._look()
+            if self._due and not look.claims and await self._holding.renew(self._wanted()):
+                look = await self._look()  # what is due was met without a slot to send it in
         except Exception as error:
             self._database.off(error)
             return Look(wait=poll)
         self._database.on()
         if look.full:
             self._rouse_siblings()
-        return replace(look, full=look.full | without_room)
+        return look
+
+    async def _look(self) -> Look:
+        room = self._room()
+        without_room = frozenset(self._destinations.keys() - room.keys())
+        without_slots = {name: 0 for name in without_room if not self._holding.slots[name].held}
+        if not room and not without_slots:
+            look = Look(wait=self._settings.engine.poll.total_seconds())
+        else:
+            look = await self._in_store_thread(partial(self._looker.look, {**room, **without_slots}))
+        self._due = look.full | (without_room - without_slots.keys())
+        wait = ASKED_AGAIN_AFTER_SECONDS if look.full & without_slots.keys() else look.wait
+        return replace(look, full=self._due, wait=min(wait, look.wait))
+
+    def _wanted(self) -> dict[str, int]:
+        """Return how many slots there is a use for: for what is in hand, and for what is known to be due."""
+        return {
+            name: self._in_hand(name) + (each.window if name in self._due else 0)
+            for name, each in self._destinations.items()
+        }
 
     def _start(self, claim: Claim, lease_ends: float) -> None:
         waiting = self._waiting[claim.destination]
@@ -164,7 +187,7 @@ class Engine:
 
     async def _deliver(self, claim: Claim, lease_ends: float) -> None:
         try:
-            async with self._slots[claim.destination]:
+            async with self._holding.slots[claim.destination]:
                 stopped = self._stopping
                 outcome = self._attempter.unsent(claim) if stopped else await self._send(claim, lease_ends)
         except asyncio.CancelledError:  # stopped while waiting for a slot
@@ -205,7 +228,11 @@ class Engine:
         in_progress = self._tasks(self._sending)
         if not in_progress:
             return
-        await asyncio.wait(in_progress, timeout=self._settings.engine.drain.total_seconds())
+        ends = time.monotonic() + self._settings.engine.drain.total_seconds()
+        while self._tasks(self._sending) and (left := ends - time.monotonic()) > 0:
+            await asyncio.wait(in_progress, timeout=min(left, RENEWED_EVERY_SECONDS))
+            with suppress(Exception):  # should they lapse, another engine's are too many beside them
+                await self._holding.renew({name: len(tasks) for name, tasks in self._sending.items()})
         for task in self._tasks(self._sending):
             task.cancel()
         await asyncio.gather(*in_progress, return_exceptions=True)
@@ -233,15 +260,18 @@ class Engine:
         self._woken = False
 
     def _room(self) -> dict[str, int]:
-        """Return how many messages each destination may claim: at most one window waits its turn."""
+        """Return how many messages each destination may claim: at most as many wait as there are slots."""
         if self._stopping or len(self._results) >= MAX_UNRECORDED:
             return {}
         room = {}
-        for name, destination in self._destinations.items():
-            free = 2 * destination.window - len(self._waiting[name]) - len(self._sending[name])
-            if free >= max(1, destination.window // 2):
+        for name, slots in self._holding.slots.items():
+            free = 2 * slots.held - self._in_hand(name)
+            if slots.held and free >= max(1, slots.held // 2):
                 room[name] = free
         return room
+
+    def _in_hand(self, destination: str) -> int:
+        return len(self._waiting[destination]) + len(self._sending[destination])
 
     def _is_busy(self) -> bool:
         return bool(self._results or self._tasks(self._waiting) or self._tasks(self._sending))

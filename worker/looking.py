@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
 
@@ -66,27 +66,36 @@ class Looker:
     def look(self, room: Mapping[str, int]) -> Look:
         """Claim due messages of the destinations in `room`, up to the number given for each.
 
-        A read comes first: an idle engine never asks for the write lock.
+        Of those with no room at all it is only told whether anything is due. A read comes first: an idle
+        engine never asks for the write lock.
         """
         begun = self._monotonic()
         self._frontier.begin(begun)
-        names, wait = self._what_is_due(room)
-        look = Look(wait=min(wait, self._longest_wait)) if wait > 0 else self._claim(names, room, begun)
+        waits = self._what_is_due(room)
+        due = [name for name, wait in waits.items() if wait <= 0]
+        without_room = frozenset(name for name in due if not room[name])
+        names = [name for name in waits if room[name]]
+        if any(room[name] for name in due):
+            look = self._claim(names, room, begun)
+            look = replace(look, full=look.full | without_room)
+        else:
+            wait = min((wait for wait in waits.values() if wait > 0), default=self._longest_wait)
+            look = Look(full=without_room, wait=min(wait, self._longest_wait))
         ended = self._monotonic()
         self._frontier.end(ended, ended - begun)
         return look
 
-    def _what_is_due(self, room: Mapping[str, int]) -> tuple[list[str], float]:
-        """Return the destinations open, and the seconds until the first message is due."""
-        wait = self._longest_wait
+    def _what_is_due(self, room: Mapping[str, int]) -> dict[str, float]:
+        """Return, by open destination, the seconds until its first message is due."""
+        waits = {}
         with self._store.reading() as transaction:
-            names = open_destinations(transaction, room)
-            for name in names:
+            for name in open_destinations(transaction, room):
                 due_at = next_due(transaction, name, self._frontier.since(name))
+                waits[name] = self._longest_wait
                 if due_at is not None:
-                    wait = min(wait, (due_at - transaction.now).total_seconds())
+                    waits[name] = (due_at - transaction.now).total_seconds()
                 self._frontier.met(name, min(due_at or transaction.now, transaction.now))
-        return names, wait
+        return waits
 
     def _claim(self, names: list[str], room: Mapping[str, int], begun: float) -> Look:
         with self._store.writing() as transaction:

@@ -15,8 +15,20 @@ from .burying import DESTINATION_HELD, AlertTimes, note_incident
 from .transactions import Transaction
 
 OPEN = "open"
+_BLANK = {"state": OPEN, "refusals_in_a_row": 0, "breaker": "closed", "failures_in_a_row": 0}
 NO_OPERATION = ""
 """The operation of an incident that is about a whole destination."""
+
+
+def lock(transaction: Transaction, destination: str) -> None:
+    """Lock a destination's gate until the transaction ends, making it where there is none."""
+    connection = transaction.connection
+    connection.execute(
+        insert_on(connection, gate)
+        .values(**{**_BLANK, "destination": destination})
+        .on_conflict_do_nothing(index_elements=[gate.c.destination])
+    )
+    connection.execute(select(gate.c.destination).where(gate.c.destination == destination).with_for_update())
 
 
 def refusals_in_a_row(transaction: Transaction, destination: str) -> int:
@@ -104,10 +116,9 @@ def state_of(transaction: Transaction, destination: str) -> str:
 
 
 def _write(transaction: Transaction, destination: str, values: dict[str, Any]) -> None:
-    blank = {"state": OPEN, "refusals_in_a_row": 0, "breaker": "closed", "failures_in_a_row": 0}
     connection = transaction.connection
     connection.execute(
         insert_on(connection, gate)
-        .values(**{**blank, **values, "destination": destination})
+        .values(**{**_BLANK, **values, "destination": destination})
         .on_conflict_do_update(index_elements=[gate.c.destination], set_=values)
     )

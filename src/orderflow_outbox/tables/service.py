@@ -89,6 +89,7 @@ gate_share = Table(
     Column("destination", NAME, primary_key=True),
     Column("engine", REFERENCE, primary_key=True),
     Column("slots", Integer, nullable=False),
+    Column("wanted", Integer, nullable=False),
     Column("until", UtcDateTime, nullable=False),
 )
 

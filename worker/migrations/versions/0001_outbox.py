@@ -63,6 +63,7 @@ def upgrade() -> None:
         sa.Column("destination", sa.String(length=64), nullable=False),
         sa.Column("engine", sa.String(length=255), nullable=False),
         sa.Column("slots", sa.Integer(), nullable=False),
+        sa.Column("wanted", sa.Integer(), nullable=False),
         sa.Column("until", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("destination", "engine"),
     )

@@ -1,0 +1,213 @@
+"""All engines together keep the window of a destination, and share it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import ExitStack
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import Engine, select
+
+from orderflow_outbox.tables import gate_share
+from simulator import Options
+from tests.databases import on_postgresql
+from tests.rig import Place, engine_of, eventually, rig
+from tests.steps import SECOND, Clock, rows
+from worker.holding import LASTING
+from worker.sharing import fair_shares
+from worker.slots import Slots
+from worker.store.shares import give_back, held_in_all, take
+from worker.store.transactions import Store
+
+WINDOW = 8
+
+
+@given(st.integers(0, 50), st.dictionaries(st.text(max_size=3), st.integers(0, 60), max_size=8))
+def test_shares_are_fair_and_never_more_than_there_are(window: int, wanted: dict[str, int]) -> None:
+    shares = fair_shares(window, wanted)
+    assert sum(shares.values()) == min(window, sum(wanted.values())), "none is left while anyone wants one"
+    assert all(0 <= shares[name] <= wanted[name] for name in wanted)
+    short = [shares[name] for name in wanted if shares[name] < wanted[name]]
+    assert max(shares.values(), default=0) <= min(short, default=window) + 1, "who has more wants no less"
+
+
+@pytest.mark.parametrize(
+    ("window", "wanted", "shares"),
+    [
+        (8, {"a": 8}, {"a": 8}),
+        (8, {"a": 8, "b": 8}, {"a": 4, "b": 4}),
+        (8, {"a": 8, "b": 1}, {"a": 7, "b": 1}),
+        (8, {"a": 8, "b": 8, "c": 8}, {"a": 3, "b": 3, "c": 2}),
+        (2, {"a": 8, "b": 8, "c": 8}, {"a": 1, "b": 1, "c": 0}),
+        (8, {"a": 0, "b": 3}, {"a": 0, "b": 3}),
+    ],
+)
+def test_what_one_does_not_want_the_others_have(
+    window: int, wanted: dict[str, int], shares: dict[str, int]
+) -> None:
+    assert fair_shares(window, wanted) == shares
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(engine: Engine, clock: Clock) -> Store:
+    return Store(engine, clock)
+
+
+def taken(store: Store, engine: str, wanted: int = WINDOW, in_use: int = 0) -> int:
+    with store.writing() as transaction:
+        return take(
+            transaction, "main", engine, WINDOW, wanted=wanted, in_use=in_use, lasting=timedelta(seconds=5)
+        )
+
+
+def in_all(store: Store) -> int:
+    with store.reading() as transaction:
+        return held_in_all(transaction, "main")
+
+
+def test_a_second_engine_gets_its_share_once_the_first_renews(store: Store) -> None:
+    assert taken(store, "a") == 8
+    assert taken(store, "b") == 0, "none is given twice"
+    assert taken(store, "a") == 4
+    assert taken(store, "b") == 4
+    assert in_all(store) == WINDOW
+
+
+def test_slots_in_use_are_not_given_to_another(store: Store) -> None:
+    taken(store, "a")
+    taken(store, "b")
+    assert taken(store, "a", in_use=6) == 4, "it begins no more than that"
+    assert taken(store, "b") == 2
+    assert in_all(store) == WINDOW
+
+
+def test_slots_that_are_not_renewed_lapse(store: Store, clock: Clock) -> None:
+    taken(store, "a")
+    clock.forward(timedelta(seconds=5) - SECOND)
+    assert taken(store, "b") == 0
+    clock.forward(SECOND)
+    assert taken(store, "b") == 8
+
+
+def test_an_engine_with_nothing_to_send_holds_nothing(engine: Engine, store: Store) -> None:
+    taken(store, "a")
+    assert taken(store, "a", wanted=0) == 0
+    assert rows(engine, gate_share) == []
+    taken(store, "a")
+    with store.writing() as transaction:
+        give_back(transaction, "a")
+    assert taken(store, "b") == 8
+
+
+def test_the_shares_of_one_destination_are_not_those_of_another(store: Store) -> None:
+    taken(store, "a")
+    with store.writing() as transaction:
+        other = take(transaction, "north", "b", 3, wanted=8, in_use=0, lasting=timedelta(seconds=5))
+    assert other == 3
+
+
+def test_a_request_waits_for_a_slot_and_none_is_begun_past_the_time_granted() -> None:
+    now = [0.0]
+
+    async def story() -> list[str]:
+        slots, told = Slots(lambda: now[0]), []
+
+        async def request(name: str) -> None:
+            async with slots:
+                told.append(name)
+                await asyncio.sleep(0)
+
+        first = asyncio.create_task(request("first"))
+        await asyncio.sleep(0)
+        assert told == [], "nothing is held yet"
+        slots.grant(1, 5.0)
+        await first
+        now[0] = 5.0
+        second = asyncio.create_task(request("second"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert told == ["first"], "its time is over"
+        slots.grant(1, 10.0)
+        await second
+        assert slots.in_use == 0
+        return told
+
+    assert asyncio.run(story()) == ["first", "second"]
+
+
+def test_a_request_that_is_given_up_hands_its_turn_on() -> None:
+    async def story() -> int:
+        slots = Slots(lambda: 0.0)
+        slots.grant(1, 1.0)
+        begun = asyncio.Event()
+
+        async def request() -> None:
+            async with slots:
+                begun.set()
+                await asyncio.sleep(0)
+
+        async with slots:
+            waiting = [asyncio.create_task(request()) for _ in range(3)]
+            await asyncio.sleep(0)
+            waiting[0].cancel()
+        waiting[1].cancel()  # whose turn may just have come
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return slots.in_use
+
+    assert asyncio.run(asyncio.wait_for(story(), 5)) == 0
+
+
+# With real workers.
+
+
+@on_postgresql
+def test_four_workers_together_keep_the_window(place: Place) -> None:
+    options = Options(faults=["slow:1.0:delay=0.05"])
+    with rig(place, options, window=WINDOW, attempt_deadline="6s", lease=30) as made, ExitStack() as stack:
+        made.orders(600)
+        for _ in range(4):
+            stack.enter_context(made.worker(children=2))
+        eventually(lambda: made.states() == {"delivered"}, 60)
+        summary = made.simulator.ledger.summary()
+        assert summary["most_in_progress"] == WINDOW
+        assert summary["requests"] == 600
+        with made.engine.connect() as connection:
+            holders = connection.execute(select(gate_share)).all()
+        assert sum(each.slots for each in holders) <= WINDOW
+
+
+@on_postgresql
+def test_the_slots_of_a_killed_worker_come_back_within_seconds(place: Place) -> None:
+    options = Options(faults=["slow:1.0:delay=0.05"])
+    with rig(place, options, window=2, attempt_deadline="6s", lease=30) as made:
+        made.orders(400)
+        with made.worker() as first:
+            eventually(lambda: rows(made.engine, gate_share))
+            eventually(lambda: made.simulator.ledger.summary()["requests"])
+            first.signal(signal.SIGKILL)
+        (lost,) = rows(made.engine, gate_share)
+        assert lost["slots"] == 2
+        before = made.simulator.ledger.summary()["requests"]
+        with made.worker():
+            eventually(
+                lambda: made.simulator.ledger.summary()["requests"] > before,  # type: ignore[operator]
+                LASTING.total_seconds() + 5,
+            )
+        assert made.simulator.ledger.summary()["most_in_progress"] == 2
+
+
+def test_an_engine_that_stops_gives_its_slots_back(place: Place) -> None:
+    with rig(place) as made:
+        made.order("SO-1")
+        with engine_of(made):
+            eventually(lambda: made.states() == {"delivered"})
+        assert rows(made.engine, gate_share) == []

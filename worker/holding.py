@@ -1,0 +1,108 @@
+"""An engine's hold on slots: asked for, renewed, given back, so that all engines together keep the window."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+
+from config import Destination
+
+from .slots import Slots
+from .store import shares
+from .store.transactions import Store
+
+LASTING = timedelta(seconds=5)
+"""How long slots are held without being renewed: so long those of a dead engine are missing."""
+MARGIN_SECONDS = 0.5
+"""So much sooner an engine stops using slots that it could not renew."""
+RENEWED_EVERY_SECONDS = 1.0
+ASKED_AGAIN_AFTER_SECONDS = 0.25
+"""How soon an engine asks again that has too few, or more in use than it may go on holding."""
+
+InStoreThread = Callable[[Callable[[], dict[str, int]]], Awaitable[dict[str, int]]]
+
+
+class Holding:
+    """What one engine holds of every destination; used in the engine's loop.
+
+    Args:
+        store: the engine's own.
+        destinations: with their windows.
+        in_store_thread: runs a transaction where the engine claims and records.
+        monotonic: the process's clock.
+
+    Attributes:
+        slots: by destination.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        destinations: Mapping[str, Destination],
+        in_store_thread: InStoreThread,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._engine = uuid.uuid4().hex
+        self._windows = {name: each.window for name, each in destinations.items()}
+        self._in_store_thread = in_store_thread
+        self._monotonic = monotonic
+        self._asked_at = dict.fromkeys(destinations, float("-inf"))
+        self.slots = {name: Slots(monotonic) for name in destinations}
+
+    async def renew(self, wanted: Mapping[str, int]) -> bool:
+        """Ask for slots, or renew them, where it is time to; return whether any are held of those.
+
+        Args:
+            wanted: how many there is a use for, by destination.
+        """
+        names = [name for name in self.slots if self._is_time_to_ask(name, self._useful(name, wanted))]
+        if not names:
+            return False
+        begun = self._monotonic()
+        wants = {name: self._useful(name, wanted) for name in names}
+        in_use = {name: self.slots[name].in_use for name in names}
+        got = await self._in_store_thread(partial(self._ask, wants, in_use))
+        for name, number in got.items():
+            self._asked_at[name] = begun
+            self.slots[name].grant(number, begun + LASTING.total_seconds() - MARGIN_SECONDS)
+        return any(got.values())
+
+    async def give_back(self) -> None:
+        """Give everything back."""
+        await self._in_store_thread(partial(self._give_back, list(self.slots)))
+
+    def _useful(self, name: str, wanted: Mapping[str, int]) -> int:
+        return min(wanted[name], self._windows[name])
+
+    def _is_time_to_ask(self, name: str, wanted: int) -> bool:
+        slots = self.slots[name]
+        if not (wanted or slots.held or slots.in_use):
+            return False
+        # Whoever holds them all finds out soon whether another has come for some.
+        uneasy = wanted > slots.held or slots.in_use > slots.held or slots.held == self._windows[name]
+        pause = ASKED_AGAIN_AFTER_SECONDS if uneasy else RENEWED_EVERY_SECONDS
+        return self._monotonic() - self._asked_at[name] >= pause
+
+    def _ask(self, wanted: Mapping[str, int], in_use: Mapping[str, int]) -> dict[str, int]:
+        got = {}
+        for name, number in wanted.items():
+            with self._store.writing() as transaction:
+                got[name] = shares.take(
+                    transaction,
+                    name,
+                    self._engine,
+                    self._windows[name],
+                    wanted=number,
+                    in_use=in_use[name],
+                    lasting=LASTING,
+                )
+        return got
+
+    def _give_back(self, names: Sequence[str]) -> dict[str, int]:
+        with self._store.writing() as transaction:
+            shares.give_back(transaction, self._engine)
+        return dict.fromkeys(names, 0)

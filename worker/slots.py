@@ -1,0 +1,64 @@
+"""The slots that an engine holds of one destination: each lets one request be in progress."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+
+class Slots:
+    """A number of slots that changes, for as long as it was granted; used in one event loop.
+
+    A request takes one from its first byte to its reply. Past the time granted none is begun, since another
+    engine may have been given the slots; those in progress go on.
+
+    Args:
+        monotonic: the process's clock.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._granted = 0
+        self._until = float("-inf")
+        self._in_use = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def held(self) -> int:
+        """How many there are now."""
+        return self._granted if self._monotonic() < self._until else 0
+
+    @property
+    def in_use(self) -> int:
+        return self._in_use
+
+    def grant(self, number: int, until: float) -> None:
+        """Hold `number` of them from now on, until a moment by the monotonic clock."""
+        self._granted, self._until = number, until
+        self._let_in()
+
+    async def __aenter__(self) -> None:
+        while self._in_use >= self.held:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn in self._waiting:
+                    self._waiting.remove(turn)
+                self._let_in()  # where its turn had come, it is another's now
+                raise
+        self._in_use += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self._in_use -= 1
+        self._let_in()
+
+    def _let_in(self) -> None:
+        """Wake as many as there are slots free."""
+        for _ in range(min(len(self._waiting), self.held - self._in_use)):
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)

@@ -1,0 +1,78 @@
+"""The slots of a destination that each engine holds, all of them together no more than its window."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import delete, func, select
+
+from orderflow_outbox.dialects import insert_on
+from orderflow_outbox.tables import gate_share
+from worker.sharing import fair_shares
+
+from .gates import lock
+from .transactions import Transaction
+
+
+def take(
+    transaction: Transaction,
+    destination: str,
+    engine: str,
+    window: int,
+    *,
+    wanted: int,
+    in_use: int,
+    lasting: timedelta,
+) -> int:
+    """Return how many slots an engine may use from now on; those of engines that did not renew have lapsed.
+
+    It is never given one that another holds: where its fair share is larger than what is left, it gets the
+    rest once the others renew theirs, which each does about once a second. One with more in use than its fair
+    share goes on holding those until their requests are over.
+
+    Args:
+        wanted: how many it has a use for.
+        in_use: how many it cannot give back now, since requests are in progress.
+        lasting: how long they are its own.
+    """
+    lock(transaction, destination)
+    connection, now = transaction.connection, transaction.now
+    connection.execute(
+        delete(gate_share).where(gate_share.c.destination == destination, gate_share.c.until <= now)
+    )
+    others = connection.execute(
+        select(gate_share.c.engine, gate_share.c.slots, gate_share.c.wanted).where(
+            gate_share.c.destination == destination, gate_share.c.engine != engine
+        )
+    ).all()
+    wants = {**{str(row.engine): int(row.wanted) for row in others}, engine: wanted}
+    left = max(0, window - sum(int(row.slots) for row in others))
+    usable = min(fair_shares(window, wants)[engine], left)
+    if not (usable or in_use or wanted):
+        give_back(transaction, engine, destination)
+        return 0
+    values = {"slots": max(usable, in_use), "wanted": wanted, "until": now + lasting}
+    connection.execute(
+        insert_on(connection, gate_share)
+        .values(destination=destination, engine=engine, **values)
+        .on_conflict_do_update(index_elements=[gate_share.c.destination, gate_share.c.engine], set_=values)
+    )
+    return usable
+
+
+def give_back(transaction: Transaction, engine: str, destination: str | None = None) -> None:
+    """Give back an engine's slots, of one destination or of all."""
+    own = gate_share.c.engine == engine
+    if destination is not None:
+        own = own & (gate_share.c.destination == destination)
+    transaction.connection.execute(delete(gate_share).where(own))
+
+
+def held_in_all(transaction: Transaction, destination: str) -> int:
+    """Return how many slots of a destination engines hold at this moment."""
+    number: int | None = transaction.connection.scalar(
+        select(func.sum(gate_share.c.slots)).where(
+            gate_share.c.destination == destination, gate_share.c.until > transaction.now
+        )
+    )
+    return number or 0
