@@ -154,7 +154,7 @@ def test_a_wrong_password_holds_the_destination_and_spends_no_try(place: Place) 
             eventually(held)
             eventually(lambda: made.states() == {"pending"})
             seen = len(made.simulator.ledger.requests)
-            assert 3 <= seen <= 4, "the fourth was claimed before the third was judged"
+            assert 3 <= seen <= 5, "two more may have been claimed before the third was judged"
             with made.engine.connect() as connection:
                 assert connection.execute(select(incident.c.cause)).scalars().all() == ["destination-held"]
             assert {row.tries for row in made.rows()} == {0}
@@ -226,7 +226,7 @@ def test_no_request_begins_that_could_outlive_its_lease(place: Place) -> None:
 @pytest.mark.parametrize("window", [1, 3])
 def test_requests_in_progress_stay_within_the_window(place: Place, window: int) -> None:
     with rig(place, Options(faults=["slow:1.0:delay=0.05"]), window=window) as made:
-        made.orders(12)
+        made.orders(40)
         with engine_of(made):
             eventually(lambda: made.states() == {"delivered"})
         assert made.simulator.ledger.summary()["most_in_progress"] == window

@@ -74,28 +74,41 @@ def in_all(store: Store) -> int:
         return held_in_all(transaction, "main")
 
 
+def all_taken(store: Store, engine: str) -> int:
+    """Ask until there is no more to be had."""
+    return max(taken(store, engine) for _ in range(5))
+
+
+def test_an_engine_alone_gets_all_of_them_by_asking_for_more(store: Store) -> None:
+    assert [taken(store, "a") for _ in range(5)] == [4, 6, 7, 8, 8]
+
+
+def test_there_is_one_for_whoever_wakes_up_beside_another(store: Store) -> None:
+    assert [taken(store, each) for each in "abcd"] == [4, 2, 1, 1]
+
+
 def test_a_second_engine_gets_its_share_once_the_first_renews(store: Store) -> None:
-    assert taken(store, "a") == 8
+    assert all_taken(store, "a") == 8
     assert taken(store, "b") == 0, "none is given twice"
     assert taken(store, "a") == 4
-    assert taken(store, "b") == 4
+    assert all_taken(store, "b") == 4
     assert in_all(store) == WINDOW
 
 
 def test_slots_in_use_are_not_given_to_another(store: Store) -> None:
-    taken(store, "a")
+    all_taken(store, "a")
     taken(store, "b")
     assert taken(store, "a", in_use=6) == 4, "it begins no more than that"
-    assert taken(store, "b") == 2
+    assert all_taken(store, "b") == 2
     assert in_all(store) == WINDOW
 
 
 def test_slots_that_are_not_renewed_lapse(store: Store, clock: Clock) -> None:
-    taken(store, "a")
+    all_taken(store, "a")
     clock.forward(timedelta(seconds=5) - SECOND)
     assert taken(store, "b") == 0
     clock.forward(SECOND)
-    assert taken(store, "b") == 8
+    assert all_taken(store, "b") == 8
 
 
 def test_an_engine_with_nothing_to_send_holds_nothing(engine: Engine, store: Store) -> None:
@@ -105,14 +118,14 @@ def test_an_engine_with_nothing_to_send_holds_nothing(engine: Engine, store: Sto
     taken(store, "a")
     with store.writing() as transaction:
         give_back(transaction, "a")
-    assert taken(store, "b") == 8
+    assert all_taken(store, "b") == 8
 
 
 def test_the_shares_of_one_destination_are_not_those_of_another(store: Store) -> None:
     taken(store, "a")
     with store.writing() as transaction:
-        other = take(transaction, "north", "b", 3, wanted=8, in_use=0, lasting=timedelta(seconds=5))
-    assert other == 3
+        other = take(transaction, "north", "b", 1, wanted=8, in_use=0, lasting=timedelta(seconds=5))
+    assert other == 1
 
 
 def test_a_request_waits_for_a_slot_and_none_is_begun_past_the_time_granted() -> None:
@@ -195,14 +208,14 @@ def test_the_slots_of_a_killed_worker_come_back_within_seconds(place: Place) -> 
             eventually(lambda: made.simulator.ledger.summary()["requests"])
             first.signal(signal.SIGKILL)
         (lost,) = rows(made.engine, gate_share)
-        assert lost["slots"] == 2
+        assert lost["slots"] >= 1
         before = made.simulator.ledger.summary()["requests"]
         with made.worker():
             eventually(
                 lambda: made.simulator.ledger.summary()["requests"] > before,  # type: ignore[operator]
                 LASTING.total_seconds() + 5,
             )
-        assert made.simulator.ledger.summary()["most_in_progress"] == 2
+        assert made.simulator.ledger.summary()["most_in_progress"] <= 2  # type: ignore[operator]
 
 
 def test_an_engine_that_stops_gives_its_slots_back(place: Place) -> None:

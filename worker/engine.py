@@ -251,8 +251,10 @@ class Engine:
 
     async def _rest(self, look: Look) -> None:
         """Sleep until woken, until the next due time, or until there is room for more that is due."""
-        look_again = self._look_until - time.monotonic()
-        ends = time.monotonic() + (min(look.wait, look_again) if look_again > 0 else look.wait)
+        now, wait = time.monotonic(), look.wait
+        if not self._recorder.is_stuck:
+            wait = min(wait, max(0.0, self._holding.seconds_left(self._wanted())))
+        ends = min(now + wait, self._look_until) if self._look_until > now else now + wait
         while not (self._stopping or self._woken or look.full & self._room().keys()):
             self._stir.clear()
             if not await happened(self._stir, ends - time.monotonic()):

@@ -20,7 +20,8 @@ MARGIN_SECONDS = 0.5
 """So much sooner an engine stops using slots that it could not renew."""
 RENEWED_EVERY_SECONDS = 1.0
 ASKED_AGAIN_AFTER_SECONDS = 0.25
-"""How soon an engine asks again that has too few, or more in use than it may go on holding."""
+"""How soon an engine asks again that has too few or too many, or more in use than it may go on holding."""
+INFINITY = float("inf")
 
 InStoreThread = Callable[[Callable[[], dict[str, int]]], Awaitable[dict[str, int]]]
 
@@ -59,15 +60,15 @@ class Holding:
         Args:
             wanted: how many there is a use for, by destination.
         """
-        names = [name for name in self.slots if self._is_time_to_ask(name, self._useful(name, wanted))]
+        names = [name for name in self.slots if self._seconds_left(name, self._useful(name, wanted)) <= 0]
         if not names:
             return False
         begun = self._monotonic()
         wants = {name: self._useful(name, wanted) for name in names}
         in_use = {name: self.slots[name].in_use for name in names}
+        self._asked_at.update(dict.fromkeys(names, begun))
         got = await self._in_store_thread(partial(self._ask, wants, in_use))
         for name, number in got.items():
-            self._asked_at[name] = begun
             self.slots[name].grant(number, begun + LASTING.total_seconds() - MARGIN_SECONDS)
         return any(got.values())
 
@@ -78,14 +79,18 @@ class Holding:
     def _useful(self, name: str, wanted: Mapping[str, int]) -> int:
         return min(wanted[name], self._windows[name])
 
-    def _is_time_to_ask(self, name: str, wanted: int) -> bool:
+    def seconds_left(self, wanted: Mapping[str, int]) -> float:
+        """Return how long it is until slots are to be asked for, renewed or given back."""
+        return min(self._seconds_left(name, self._useful(name, wanted)) for name in self.slots)
+
+    def _seconds_left(self, name: str, wanted: int) -> float:
         slots = self.slots[name]
         if not (wanted or slots.held or slots.in_use):
-            return False
+            return INFINITY
         # Whoever holds them all finds out soon whether another has come for some.
-        uneasy = wanted > slots.held or slots.in_use > slots.held or slots.held == self._windows[name]
+        uneasy = wanted != slots.held or slots.in_use > slots.held or slots.held == self._windows[name]
         pause = ASKED_AGAIN_AFTER_SECONDS if uneasy else RENEWED_EVERY_SECONDS
-        return self._monotonic() - self._asked_at[name] >= pause
+        return self._asked_at[name] + pause - self._monotonic()
 
     def _ask(self, wanted: Mapping[str, int], in_use: Mapping[str, int]) -> dict[str, int]:
         got = {}

@@ -25,3 +25,17 @@ def fair_shares(window: int, wanted: Mapping[str, int]) -> dict[str, int]:
     for name in hungry[:left]:  # what cannot be divided
         shares[name] += 1
     return shares
+
+
+def may_take(window: int, held: Mapping[str, int], engine: str) -> int:
+    """Return how many slots an engine may hold: those it holds, and half of what nobody does.
+
+    So mostly there is one for an engine that wakes up for a single message, although another has just had a
+    use for all of them; who wants more asks again.
+
+    Args:
+        held: by the name of each engine.
+    """
+    own = held.get(engine, 0)
+    left = window - sum(held.values())
+    return own + max(0, -(-left // 2))

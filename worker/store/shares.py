@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, select
 
 from orderflow_outbox.dialects import insert_on
 from orderflow_outbox.tables import gate_share
-from worker.sharing import fair_shares
+from worker.sharing import fair_shares, may_take
 
 from .gates import lock
 from .transactions import Transaction
@@ -27,8 +27,8 @@ def take(
     """Return how many slots an engine may use from now on; those of engines that did not renew have lapsed.
 
     It is never given one that another holds: where its fair share is larger than what is left, it gets the
-    rest once the others renew theirs, which each does about once a second. One with more in use than its fair
-    share goes on holding those until their requests are over.
+    rest once the others renew theirs. One with more in use than its fair share goes on holding those until
+    their requests are over.
 
     Args:
         wanted: how many it has a use for.
@@ -40,14 +40,14 @@ def take(
     connection.execute(
         delete(gate_share).where(gate_share.c.destination == destination, gate_share.c.until <= now)
     )
-    others = connection.execute(
+    rows = connection.execute(
         select(gate_share.c.engine, gate_share.c.slots, gate_share.c.wanted).where(
-            gate_share.c.destination == destination, gate_share.c.engine != engine
+            gate_share.c.destination == destination
         )
     ).all()
-    wants = {**{str(row.engine): int(row.wanted) for row in others}, engine: wanted}
-    left = max(0, window - sum(int(row.slots) for row in others))
-    usable = min(fair_shares(window, wants)[engine], left)
+    held: dict[str, int] = {row.engine: row.slots for row in rows}
+    wants: dict[str, int] = {**{row.engine: row.wanted for row in rows}, engine: wanted}
+    usable = min(fair_shares(window, wants)[engine], may_take(window, held, engine))
     if not (usable or in_use or wanted):
         give_back(transaction, engine, destination)
         return 0
