@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 
 import pytest
@@ -16,8 +16,8 @@ from orderflow_outbox.tables import gate_share
 from simulator import Options
 from tests.databases import on_postgresql
 from tests.rig import Place, engine_of, eventually, rig
-from tests.steps import SECOND, Clock, rows
-from worker.holding import LASTING
+from tests.steps import SECOND, Clock, destinations, rows
+from worker.holding import LASTING, Holding
 from worker.sharing import fair_shares
 from worker.slots import Slots
 from worker.store.shares import give_back, held_in_all, take
@@ -177,6 +177,25 @@ def test_a_request_that_is_given_up_hands_its_turn_on() -> None:
         return slots.in_use
 
     assert asyncio.run(asyncio.wait_for(story(), 5)) == 0
+
+
+def test_while_a_database_is_away_slots_are_asked_for_four_times_a_second(store: Store) -> None:
+    now, asked = [0.0], []
+
+    async def away(_work: object) -> dict[str, int]:
+        asked.append(now[0])
+        raise OSError("away")
+
+    async def story() -> None:
+        holding = Holding(store, destinations(), away, lambda: now[0])
+        for _ in range(100):
+            with suppress(OSError):
+                await holding.renew({"main": 8})
+            assert 0 < holding.seconds_left({"main": 8}) <= 0.25
+            now[0] += 0.0125
+
+    asyncio.run(story())
+    assert len(asked) == 5
 
 
 # With real workers.
