@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 
@@ -177,6 +178,25 @@ def test_a_request_that_is_given_up_hands_its_turn_on() -> None:
         return slots.in_use
 
     assert asyncio.run(asyncio.wait_for(story(), 5)) == 0
+
+
+def test_a_message_that_comes_after_a_pause_does_not_wait_for_a_slot(store: Store) -> None:
+    now = [0.0]
+
+    async def at_once(work: Callable[[], dict[str, int]]) -> dict[str, int]:
+        return work()
+
+    async def story() -> None:
+        holding = Holding(store, destinations(), at_once, lambda: now[0])
+        assert await holding.renew({"main": 8})
+        now[0] = 0.3
+        await holding.renew({"main": 0})
+        assert holding.slots["main"].held == 0, "it was given back"
+        now[0] = 0.31
+        assert holding.seconds_left({"main": 8}) <= 0
+        assert await holding.renew({"main": 8})
+
+    asyncio.run(story())
 
 
 def test_while_a_database_is_away_slots_are_asked_for_four_times_a_second(store: Store) -> None:

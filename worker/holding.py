@@ -52,6 +52,7 @@ class Holding:
         self._in_store_thread = in_store_thread
         self._monotonic = monotonic
         self._asked_at = dict.fromkeys(destinations, float("-inf"))
+        self._in_vain: set[str] = set()
         self.slots = {name: Slots(monotonic) for name in destinations}
 
     async def renew(self, wanted: Mapping[str, int]) -> bool:
@@ -67,7 +68,9 @@ class Holding:
         wants = {name: self._useful(name, wanted) for name in names}
         in_use = {name: self.slots[name].in_use for name in names}
         self._asked_at.update(dict.fromkeys(names, begun))
+        self._in_vain.update(names)
         got = await self._in_store_thread(partial(self._ask, wants, in_use))
+        self._in_vain.difference_update(name for name in names if got[name] or not wants[name])
         for name, number in got.items():
             self.slots[name].grant(number, begun + LASTING.total_seconds() - MARGIN_SECONDS)
         return any(got.values())
@@ -87,6 +90,8 @@ class Holding:
         slots = self.slots[name]
         if not (wanted or slots.held or slots.in_use):
             return INFINITY
+        if wanted and not slots.held and name not in self._in_vain:
+            return 0.0  # a message has come after a pause
         # Whoever holds them all finds out soon whether another has come for some.
         uneasy = wanted != slots.held or slots.in_use > slots.held or slots.held == self._windows[name]
         pause = ASKED_AGAIN_AFTER_SECONDS if uneasy else RENEWED_EVERY_SECONDS
