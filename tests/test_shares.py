@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import timedelta
@@ -12,17 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, select
+from sqlalchemy.exc import DBAPIError
 
 from orderflow_outbox.tables import gate_share
 from simulator import Options
 from tests.databases import on_postgresql
 from tests.rig import Place, engine_of, eventually, rig
-from tests.steps import SECOND, Clock, destinations, rows
+from tests.steps import SECOND, Clock, another_connection, destinations, rows
 from worker.holding import LASTING, Holding
 from worker.sharing import fair_shares
 from worker.slots import Slots
-from worker.store.shares import give_back, held_in_all, take
-from worker.store.transactions import Store
+from worker.store.shares import IDLE_SECONDS, give_back, held_in_all, take
+from worker.store.transactions import LOCK_SECONDS, Store
 
 WINDOW = 8
 
@@ -219,6 +221,17 @@ def test_while_a_database_is_away_slots_are_asked_for_four_times_a_second(store:
 
 
 # With real workers.
+
+
+@on_postgresql
+def test_an_engine_that_is_frozen_while_it_takes_slots_keeps_the_others_waiting_for_seconds_only(
+    engine: Engine, store: Store
+) -> None:
+    begun = time.monotonic()
+    with pytest.raises(DBAPIError, match="idle-in-transaction"), store.writing() as transaction:  # noqa: PT012
+        take(transaction, "main", "frozen", WINDOW, wanted=8, in_use=0, lasting=LASTING)
+        assert taken(Store(another_connection(engine)), "b") > 0
+    assert IDLE_SECONDS - 0.5 < time.monotonic() - begun < LOCK_SECONDS
 
 
 @on_postgresql

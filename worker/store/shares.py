@@ -11,7 +11,10 @@ from orderflow_outbox.tables import gate_share
 from worker.sharing import fair_shares, may_take
 
 from .gates import lock
-from .transactions import Transaction
+from .transactions import Transaction, bound_idling
+
+IDLE_SECONDS = 2
+"""How long a frozen engine keeps the others from renewing: they all wait for the same gate."""
 
 
 def take(
@@ -35,6 +38,7 @@ def take(
         in_use: how many it cannot give back now, since requests are in progress.
         lasting: how long they are its own.
     """
+    bound_idling(transaction.connection, IDLE_SECONDS)
     lock(transaction, destination)
     connection, now = transaction.connection, transaction.now
     connection.execute(

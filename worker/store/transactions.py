@@ -45,6 +45,14 @@ def database_clock(connection: Connection) -> datetime:
     return moment
 
 
+def bound_idling(connection: Connection, seconds: int) -> None:
+    """Have PostgreSQL end this transaction sooner than others, should its process be frozen in it."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(
+            select(func.set_config("idle_in_transaction_session_timeout", f"{seconds}s", true()))
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Transaction:
     """An open transaction and its moment."""
