@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import OperationalError
 
 from tests.databases import on_sqlite
-from tests.rig import Place, Rig, eventually, rig
+from tests.rig import Place, Rig, WorkerProcess, eventually, rig
 from worker.broker import EmbeddedBroker
 
 SLOW = "slow:1.0:delay=0.2"
@@ -57,14 +60,27 @@ def test_a_worker_killed_while_sending_loses_nothing(place: Place) -> None:
         assert all(row.tries == 0 for row in rescued), "a rescue spends no try"
 
 
+def frozen(made: Rig, worker: WorkerProcess) -> list[Any]:
+    """Stop a worker's processes between two transactions; return the rows as they are then.
+
+    In the middle of one it keeps SQLite locked for as long as it is stopped, since nobody ends it for it.
+    """
+    for _ in range(10):
+        worker.signal(signal.SIGSTOP)
+        try:
+            return made.rows()
+        except OperationalError:
+            worker.signal(signal.SIGCONT)
+    raise AssertionError("it is always in the middle of a transaction")
+
+
 def test_a_worker_stopped_past_its_lease_can_write_nothing_when_it_goes_on(place: Place) -> None:
     with rig(place) as made:
         made.simulator.set_faults([SLOW])
         made.orders(4)
         with made.worker() as sleeper:
             eventually(lambda: len(made.simulator.ledger.requests) >= 4)
-            sleeper.signal(signal.SIGSTOP)
-            held = {row.id: row.lease_token for row in made.rows() if row.state == "sending"}
+            held = {row.id: row.lease_token for row in frozen(made, sleeper) if row.state == "sending"}
             assert held
             with made.worker():
                 eventually(lambda: made.states() == {"delivered"})
