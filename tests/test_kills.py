@@ -71,6 +71,7 @@ def frozen(made: Rig, worker: WorkerProcess) -> list[Any]:
             return made.rows()
         except OperationalError:
             worker.signal(signal.SIGCONT)
+            eventually(made.rows)  # it has gone on, and ended that
     raise AssertionError("it is always in the middle of a transaction")
 
 
