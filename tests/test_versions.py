@@ -237,6 +237,19 @@ def test_a_replay_outrun_by_a_delivered_version_is_refused_unless_forced(
     assert detail == {"replay": forced.replay, "forced": "version 8 of its key was delivered"}
 
 
+@pytest.mark.parametrize("newer", [7, None])
+def test_a_replay_that_a_delivered_message_of_no_higher_version_replaced_can_be_forced(
+    engine: Engine, store: Store, newer: int | None
+) -> None:
+    dead = put(engine, 7, "label").id
+    sent(store, REFUSED)
+    put(engine, newer, "label")
+    sent(store, DELIVERED)
+    forced = replay(store, dead, "ann", "it must be", catalogue=CATALOGUE, force=True)
+    assert row(engine, forced.replay).version == 7
+    assert sent(store, DELIVERED) == forced.replay
+
+
 @pytest.mark.parametrize("indexed", [False, True])
 def test_a_replay_of_what_a_delivered_message_replaced_is_refused_unless_forced(
     engine: Engine, store: Store, indexed: bool

@@ -93,7 +93,7 @@ def highest_version(transaction: Transaction, message_id: int, by: Sequence[str]
     if version is None:
         return None
     others = transaction.connection.scalar(waiting), version_outrunning(transaction, message_id, by)
-    return max(version, *(each for each in others if each is not None))
+    return max([version, *(each for each in others if each is not None)])
 
 
 def version_outrunning(transaction: Transaction, message_id: int, by: Sequence[str]) -> int | None:
