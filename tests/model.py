@@ -31,6 +31,23 @@ DONE = ("success", "duplicate")
 AGAIN = ("retry", "omitted")
 
 
+class New(NamedTuple):
+    """What a shop enqueues.
+
+    Attributes:
+        items: their references.
+        life: how long until it expires, in seconds.
+        unseen: the shop does not see what it makes obsolete, as where two enqueue at once.
+    """
+
+    operation: str
+    key: str | None
+    version: int | None
+    items: tuple[str, ...]
+    life: float | None
+    unseen: bool
+
+
 class Told(NamedTuple):
     """What an attempt came to.
 
@@ -88,15 +105,8 @@ class Model:
 
     # What a shop does.
 
-    def enqueue(
-        self,
-        operation: str,
-        key: str | None,
-        version: int | None,
-        items: tuple[str, ...],
-        life: float | None,
-        unseen: bool,
-    ) -> None:
+    def enqueue(self, given: New) -> None:
+        operation, key, version, items, life, unseen = given
         expires = None if life is None else self.now + life
         number = len(self.rows)
         new = Row(number, operation, key, version, items, number, expires, self.now, blocks=key is not None)

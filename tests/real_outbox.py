@@ -12,7 +12,7 @@ from sqlalchemy import Engine, RowMapping
 from config import Configuration, RetryPolicy
 from orderflow_outbox import Catalogue, NewMessage, enqueue_many
 from orderflow_outbox.tables import body, dead_letter, message, metadata
-from tests.model import CATALOGUE, LEASE, WAITS, Told
+from tests.model import CATALOGUE, LEASE, WAITS, New, Told
 from tests.steps import ALERT_TIMES, Clock, configuration, outcome, rows, why
 from worker.deliveries import Claim, Outcome
 from worker.documents import items_of
@@ -61,15 +61,8 @@ class RealOutbox:
         self._recorder = Recorder(self._store, self._configuration, ALERT_TIMES, announce_nothing)
         self._claims: dict[tuple[int, int], Claim] = {}
 
-    def enqueue(
-        self,
-        operation: str,
-        key: str | None,
-        version: int | None,
-        items: tuple[str, ...],
-        life: float | None,
-        unseen: bool,
-    ) -> None:
+    def enqueue(self, given: New) -> None:
+        operation, key, version, items, life, unseen = given
         imports = "".join(f'<import externalReference="{item}"/>' for item in items)
         expires_at = None if life is None else self._clock.now + timedelta(seconds=life)
         new = NewMessage(

@@ -81,6 +81,12 @@ def test_both_contestants_deliver_every_message_once_and_are_compared(folder: Pa
     assert not list(folder.iterdir()), "the benchmark leaves nothing behind"
 
 
+def lower_is_better(name: str, figure: dict[str, Any], target: float) -> dict[str, Any]:
+    """Return the verdict on a figure that is meant to be at most `target`."""
+    ratio = figure["ratio"]["median"]
+    return {"figure": name, "ratio": ratio, "better": "lower", "target": target, "met": ratio <= target}
+
+
 def test_a_shops_transaction_is_timed_with_a_message_and_without(folder: Path) -> None:
     names = ["enqueue-postgresql", "enqueue-sqlite"]
     done = bench(folder, *names, "--transactions", "48", "--messages", "100", "--json")
@@ -92,13 +98,7 @@ def test_a_shops_transaction_is_timed_with_a_message_and_without(folder: Path) -
         assert figure["outbox"]["median"] > 0
         assert figure["plain"]["median"] > 0
         assert figure["many_per_second"] > 0
-        assert verdict == {
-            "figure": name,
-            "ratio": figure["ratio"]["median"],
-            "better": "lower",
-            "target": 1.5,
-            "met": figure["ratio"]["median"] <= 1.5,
-        }
+        assert verdict == lower_is_better(name, figure, 1.5)
     assert not list(folder.iterdir()), "the benchmark leaves nothing behind"
 
 
@@ -113,13 +113,7 @@ def test_claims_are_timed_with_followers_parked_and_without(folder: Path) -> Non
         assert len(figure["outbox"]["rounds"]) == len(figure["plain"]["rounds"]) == claiming.ROUNDS
         assert figure["outbox"]["median"] > 0
         assert figure["plain"]["median"] > 0
-        assert verdict == {
-            "figure": name,
-            "ratio": figure["ratio"]["median"],
-            "better": "lower",
-            "target": 1.5,
-            "met": figure["ratio"]["median"] <= 1.5,
-        }
+        assert verdict == lower_is_better(name, figure, 1.5)
     assert not list(folder.iterdir()), "the benchmark leaves nothing behind"
 
 

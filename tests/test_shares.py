@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import timedelta
+from threading import Thread
 
 import pytest
 from hypothesis import given
@@ -17,13 +18,14 @@ from sqlalchemy.exc import DBAPIError
 
 from orderflow_outbox.tables import gate_share
 from simulator import Options
-from tests.databases import on_postgresql
+from tests.databases import on_postgresql, on_sqlite
 from tests.rig import Place, engine_of, eventually, rig
 from tests.steps import SECOND, Clock, another_connection, destinations, rows
+from worker import holding
 from worker.holding import LASTING, Holding
 from worker.sharing import fair_shares
 from worker.slots import Slots
-from worker.store.shares import IDLE_SECONDS, give_back, held_in_all, take
+from worker.store.shares import IDLE_SECONDS, give_back, take
 from worker.store.transactions import LOCK_SECONDS, Store
 
 WINDOW = 8
@@ -73,8 +75,10 @@ def taken(store: Store, engine: str, wanted: int = WINDOW, in_use: int = 0) -> i
 
 
 def in_all(store: Store) -> int:
+    """Return how many slots are held at this moment."""
     with store.reading() as transaction:
-        return held_in_all(transaction, "main")
+        until = gate_share.c.until > transaction.now
+        return sum(transaction.connection.scalars(select(gate_share.c.slots).where(until)))
 
 
 def all_taken(store: Store, engine: str) -> int:
@@ -189,14 +193,16 @@ def test_a_message_that_comes_after_a_pause_does_not_wait_for_a_slot(store: Stor
         return work()
 
     async def story() -> None:
-        holding = Holding(store, destinations(), at_once, lambda: now[0])
-        assert await holding.renew({"main": 8})
+        slots_of = Holding(store, destinations(), at_once, lambda: now[0])
+        await slots_of.renew({"main": 8})
+        assert slots_of.slots["main"].held
         now[0] = 0.3
-        await holding.renew({"main": 0})
-        assert holding.slots["main"].held == 0, "it was given back"
+        await slots_of.renew({"main": 0})
+        assert slots_of.slots["main"].held == 0, "it was given back"
         now[0] = 0.31
-        assert holding.seconds_left({"main": 8}) <= 0
-        assert await holding.renew({"main": 8})
+        assert slots_of.seconds_left({"main": 8}) <= 0
+        await slots_of.renew({"main": 8})
+        assert slots_of.slots["main"].held
 
     asyncio.run(story())
 
@@ -209,11 +215,11 @@ def test_while_a_database_is_away_slots_are_asked_for_four_times_a_second(store:
         raise OSError("away")
 
     async def story() -> None:
-        holding = Holding(store, destinations(), away, lambda: now[0])
+        slots_of = Holding(store, destinations(), away, lambda: now[0])
         for _ in range(100):
             with suppress(OSError):
-                await holding.renew({"main": 8})
-            assert 0 < holding.seconds_left({"main": 8}) <= 0.25
+                await slots_of.renew({"main": 8})
+            assert 0 < slots_of.seconds_left({"main": 8}) <= 0.25
             now[0] += 0.0125
 
     asyncio.run(story())
@@ -268,6 +274,33 @@ def test_the_slots_of_a_killed_worker_come_back_within_seconds(place: Place) -> 
                 LASTING.total_seconds() + 5,
             )
         assert made.simulator.ledger.summary()["most_in_progress"] <= 2  # type: ignore[operator]
+
+
+@on_sqlite
+@pytest.mark.parametrize("stopping", [False, True])
+def test_slots_are_kept_for_as_long_as_requests_last(
+    place: Place, monkeypatch: pytest.MonkeyPatch, stopping: bool
+) -> None:
+    """Given a request that takes longer than slots last without being renewed."""
+    monkeypatch.setattr(holding, "LASTING", timedelta(seconds=1.8))
+    options = Options(faults=["slow:1.0:delay=3"])
+    with rig(place, options, window=1, attempt_deadline="6s", lease=30, drain="10s") as made:
+        made.order("SO-1")
+        with engine_of(made) as thread:
+            eventually(lambda: made.simulator.ledger.requests)
+            stop = Thread(target=thread.stop, args=(20,))
+            if stopping:
+                stop.start()
+            lapsed = []
+            while made.simulator.ledger.summary()["in_progress"]:
+                store = Store(made.engine)
+                with store.reading() as transaction:
+                    untils = transaction.connection.scalars(select(gate_share.c.until)).all()
+                    lapsed += [until for until in untils or [transaction.now] if until <= transaction.now]
+            if stopping:
+                stop.join()
+        assert lapsed == []
+        assert made.states() == {"delivered"}
 
 
 def test_an_engine_that_stops_gives_its_slots_back(place: Place) -> None:

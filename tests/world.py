@@ -11,21 +11,13 @@ from typing import Any, NamedTuple, Protocol
 
 from hypothesis import strategies as st
 
-from tests.model import AGAIN, CATALOGUE, DONE, ENDED, LEASE, OPEN, Model, Row, Told
+from tests.model import AGAIN, CATALOGUE, DONE, ENDED, LEASE, OPEN, Model, New, Row, Told
 
 
 class Outbox(Protocol):
     """What the model and the real store have in common."""
 
-    def enqueue(
-        self,
-        operation: str,
-        key: str | None,
-        version: int | None,
-        items: tuple[str, ...],
-        life: float | None,
-        unseen: bool,
-    ) -> None: ...
+    def enqueue(self, given: New) -> None: ...
     def claim(self) -> list[int]: ...
     def record(self, number: int, token: int, told: Told) -> None: ...
     def sweep(self) -> None: ...
@@ -126,7 +118,7 @@ class World:
         items = tuple(f"{number}-{n}" for n in range(step.items))
         version = step.version if step.key == VERSIONED else None
         for outbox in (self.model, *self.others):
-            outbox.enqueue(step.operation, step.key, version, items, step.life, step.unseen)
+            outbox.enqueue(New(step.operation, step.key, version, items, step.life, step.unseen))
 
     def _claim(self, _step: Step) -> None:
         claimed = self.model.claim()

@@ -27,7 +27,7 @@ from config import Configuration
 from .attempting import Attempter
 from .chores import Chores, happened
 from .deliveries import Claim, Outcome
-from .holding import ASKED_AGAIN_AFTER_SECONDS, RENEWED_EVERY_SECONDS, Holding
+from .holding import RENEWED_EVERY_SECONDS, Holding
 from .looking import Look, Looker
 from .ports import Announce, Step, Wake
 from .recorder import Recorder
@@ -150,8 +150,6 @@ class Engine:
         try:
             await self._holding.renew(self._wanted())
             look = await self._look()
-            if self._due and not look.claims and await self._holding.renew(self._wanted()):
-                look = await self._look()  # what is due was met without a slot to send it in
         except Exception as error:
             self._database.off(error)
             return Look(wait=poll)
@@ -169,8 +167,7 @@ class Engine:
         else:
             look = await self._in_store_thread(partial(self._looker.look, {**room, **without_slots}))
         self._due = look.full | (without_room - without_slots.keys())
-        wait = ASKED_AGAIN_AFTER_SECONDS if look.full & without_slots.keys() else look.wait
-        return replace(look, full=self._due, wait=min(wait, look.wait))
+        return replace(look, full=self._due)
 
     def _wanted(self) -> dict[str, int]:
         """Return how many slots there is a use for: for what is in hand, and for what is known to be due."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import partial
 
@@ -55,36 +55,35 @@ class Holding:
         self._in_vain: set[str] = set()
         self.slots = {name: Slots(monotonic) for name in destinations}
 
-    async def renew(self, wanted: Mapping[str, int]) -> bool:
-        """Ask for slots, or renew them, where it is time to; return whether any are held of those.
+    async def renew(self, wanted: Mapping[str, int]) -> None:
+        """Ask for slots, renew them or give them back, where it is time to.
 
         Args:
             wanted: how many there is a use for, by destination.
         """
-        names = [name for name in self.slots if self._seconds_left(name, self._useful(name, wanted)) <= 0]
-        if not names:
-            return False
+        useful = self._useful(wanted)
+        wants = {name: number for name, number in useful.items() if self._seconds_left(name, number) <= 0}
+        if not wants:
+            return
         begun = self._monotonic()
-        wants = {name: self._useful(name, wanted) for name in names}
-        in_use = {name: self.slots[name].in_use for name in names}
-        self._asked_at.update(dict.fromkeys(names, begun))
-        self._in_vain.update(names)
+        in_use = {name: self.slots[name].in_use for name in wants}
+        self._asked_at.update(dict.fromkeys(wants, begun))
+        self._in_vain.update(wants)
         got = await self._in_store_thread(partial(self._ask, wants, in_use))
-        self._in_vain.difference_update(name for name in names if got[name] or not wants[name])
+        self._in_vain.difference_update(name for name in wants if got[name] or not wants[name])
         for name, number in got.items():
             self.slots[name].grant(number, begun + LASTING.total_seconds() - MARGIN_SECONDS)
-        return any(got.values())
 
     async def give_back(self) -> None:
         """Give everything back."""
-        await self._in_store_thread(partial(self._give_back, list(self.slots)))
-
-    def _useful(self, name: str, wanted: Mapping[str, int]) -> int:
-        return min(wanted[name], self._windows[name])
+        await self._in_store_thread(self._give_back)
 
     def seconds_left(self, wanted: Mapping[str, int]) -> float:
         """Return how long it is until slots are to be asked for, renewed or given back."""
-        return min(self._seconds_left(name, self._useful(name, wanted)) for name in self.slots)
+        return min(self._seconds_left(name, number) for name, number in self._useful(wanted).items())
+
+    def _useful(self, wanted: Mapping[str, int]) -> dict[str, int]:
+        return {name: min(wanted[name], window) for name, window in self._windows.items()}
 
     def _seconds_left(self, name: str, wanted: int) -> float:
         slots = self.slots[name]
@@ -112,7 +111,7 @@ class Holding:
                 )
         return got
 
-    def _give_back(self, names: Sequence[str]) -> dict[str, int]:
+    def _give_back(self) -> dict[str, int]:
         with self._store.writing() as transaction:
             shares.give_back(transaction, self._engine)
-        return dict.fromkeys(names, 0)
+        return {}

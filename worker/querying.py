@@ -20,7 +20,7 @@ from .verdicts import Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PreparedQuery:
     """A query that may be asked, ready to be sent."""
 
     name: str
@@ -30,23 +30,23 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class QueryAnswer:
     """What a query was answered, and what that means."""
 
-    question: Question
+    query: PreparedQuery
     reply: Reply | Failure
     verdict: Verdict
     seconds: float
 
 
-def question(
+def prepared(
     configuration: Configuration,
     name: str,
     destination: str,
     given: Mapping[str, str],
     channel: str | None = None,
     organisation: str | None = None,
-) -> Question:
+) -> PreparedQuery:
     """Return a query as it will be sent.
 
     Args:
@@ -71,24 +71,24 @@ def question(
     operation = queries[name].as_operation(name)
     parameters = checked_query(operation, given)
     builder = RequestBuilder(destinations[destination])
-    return Question(name, destination, builder.ask(operation, parameters, **scopes), builder.masking)
+    return PreparedQuery(name, destination, builder.ask(operation, parameters, **scopes), builder.masking)
 
 
-async def ask(configuration: Configuration, question: Question) -> Answered:
+async def ask(configuration: Configuration, query: PreparedQuery) -> QueryAnswer:
     """Send a query and judge the answer by the rules; nothing is raised for what a receiver does."""
-    deadline = configuration.destinations[question.destination].attempt_deadline.total_seconds()
-    operation = configuration.queries.by_name[question.name].as_operation(question.name)
+    deadline = configuration.destinations[query.destination].attempt_deadline.total_seconds()
+    operation = configuration.queries.by_name[query.name].as_operation(query.name)
     begun = time.monotonic()
     async with Transport() as transport:
-        reply = await transport.send(question.request, deadline)
+        reply = await transport.send(query.request, deadline)
     seconds = time.monotonic() - begun
     judge, now = Judge(configuration.rules), datetime.now(UTC)
 
     def judged(answer: Reply | Failure) -> Verdict:
-        return judge.judge(answer, question.destination, operation, in_doubt=False, now=now).verdict
+        return judge.judge(answer, query.destination, operation, in_doubt=False, now=now).verdict
 
     verdict = judged(reply)
-    if isinstance(reply, Reply) and question.masking.finds(reply):
-        reply = question.masking.reply(reply)
+    if isinstance(reply, Reply) and query.masking.finds(reply):
+        reply = query.masking.reply(reply)
         verdict = verdict_retold(verdict, judged(reply))
-    return Answered(question, reply, verdict, seconds)
+    return QueryAnswer(query, reply, verdict, seconds)

@@ -54,11 +54,11 @@ def when_dead(catalogue: Mapping[str, Operation], operation: str) -> WhenDead:
 def obsolete(settlement: Settlement) -> Settlement:
     """Return where a message goes that another has made obsolete, or its items that were not delivered."""
     if settlement.state is State.DELIVERED:
-        return replace(settlement, children=tuple(obsolete_child(each) for each in settlement.children))
+        return replace(settlement, children=tuple(_obsolete_child(each) for each in settlement.children))
     return replace(settlement, state=State.SUPERSEDED, due_at=None, blocks=False, death=None)
 
 
-def obsolete_child(child: Child) -> Child:
+def _obsolete_child(child: Child) -> Child:
     """Return where items go of a message that another one has made obsolete meanwhile."""
     return replace(child, state=State.SUPERSEDED, due_at=None, blocks=False)
 

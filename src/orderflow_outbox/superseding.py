@@ -129,9 +129,9 @@ def retire_obsolete(
     Returns:
         The numbers of the ended.
     """
-    outdone = _retire_outdone(connection, stored, catalogue)
+    obsolete = _retire_new_ones(connection, stored, catalogue)
     # What is obsolete itself makes nothing so: the newer message that did it may not concern the same elders.
-    return outdone | _retire_elders(connection, [each for each in stored if each[1] not in outdone])
+    return obsolete | _retire_elders(connection, [each for each in stored if each[1] not in obsolete])
 
 
 def _retire_elders(connection: Connection, stored: Sequence[tuple[CheckedMessage, int]]) -> set[int]:
@@ -155,7 +155,7 @@ def _retire_elders(connection: Connection, stored: Sequence[tuple[CheckedMessage
     return {row.id for row in retired}
 
 
-def _retire_outdone(
+def _retire_new_ones(
     connection: Connection, stored: Sequence[tuple[CheckedMessage, int]], catalogue: Catalogue
 ) -> set[int]:
     """End those of the new messages of which a higher version came before them."""

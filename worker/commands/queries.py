@@ -11,7 +11,7 @@ import typer
 from config import load
 from orderflow_outbox.errors import OutboxError
 from worker.deliveries import Reply
-from worker.querying import Answered, ask, question
+from worker.querying import QueryAnswer, ask, prepared
 from worker.store.attempts import evidence
 from worker.store.resolving import note_audit
 from worker.store.transactions import Store
@@ -46,7 +46,7 @@ def query_command(
     """Ask OrderFlow a query, and print its answer; who asked what, and the answer, are kept."""
     configuration = load()
     note = checked_why(why)
-    asked = question(configuration, name, destination, pairs("--query", query), channel, organisation)
+    asked = prepared(configuration, name, destination, pairs("--query", query), channel, organisation)
     with opened_store() as store:
         answered = asyncio.run(ask(configuration, asked))
         _keep(store, answered, by, note)
@@ -59,9 +59,9 @@ def query_command(
         raise NotAnswered(f"{name} of {destination}: {why_not.reason}: {why_not.text}")
 
 
-def _keep(store: Store, answered: Answered, by: str, why: str) -> None:
+def _keep(store: Store, answered: QueryAnswer, by: str, why: str) -> None:
     """Write down who asked what, and what came of it: credentials masked, the answer up to the limit."""
-    asked = answered.question
+    asked = answered.query
     verdict = answered.verdict
     detail = {
         "query": asked.name,
@@ -76,18 +76,18 @@ def _keep(store: Store, answered: Answered, by: str, why: str) -> None:
         note_audit(transaction, verb="query", by=by, why=why, destination=asked.destination, detail=detail)
 
 
-def _evidence(answered: Answered) -> dict[str, Any]:
+def _evidence(answered: QueryAnswer) -> dict[str, Any]:
     stored = evidence(answered.reply if isinstance(answered.reply, Reply) else None)
     body = stored["reply_body"]
     return {**stored, "reply_body": None if body is None else body.decode("utf-8", "replace")}
 
 
-def _told(answered: Answered) -> dict[str, Any]:
+def _told(answered: QueryAnswer) -> dict[str, Any]:
     reply, why = answered.reply, answered.verdict.why
     answer = reply if isinstance(reply, Reply) else None
     return {
-        "query": answered.question.name,
-        "destination": answered.question.destination,
+        "query": answered.query.name,
+        "destination": answered.query.destination,
         "ok": isinstance(answered.verdict, Delivered),
         "reason": why.reason,
         "text": why.text,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 
 from orderflow_outbox.dialects import insert_on
 from orderflow_outbox.tables import gate_share
@@ -70,13 +70,3 @@ def give_back(transaction: Transaction, engine: str, destination: str | None = N
     if destination is not None:
         own = own & (gate_share.c.destination == destination)
     transaction.connection.execute(delete(gate_share).where(own))
-
-
-def held_in_all(transaction: Transaction, destination: str) -> int:
-    """Return how many slots of a destination engines hold at this moment."""
-    number: int | None = transaction.connection.scalar(
-        select(func.sum(gate_share.c.slots)).where(
-            gate_share.c.destination == destination, gate_share.c.until > transaction.now
-        )
-    )
-    return number or 0
