@@ -14,6 +14,8 @@ from tests.rig import Place, Rig, WorkerProcess, eventually, rig
 from worker.broker import EmbeddedBroker
 
 SLOW = "slow:1.0:delay=0.2"
+UNHURRIED = 6
+"""A lease in seconds with room for a deadline that a busy machine does not miss."""
 
 
 def accepted(made: Rig) -> Counter[str]:
@@ -40,7 +42,7 @@ def assert_repeats_are_the_same(made: Rig) -> None:
 
 
 def test_a_worker_killed_while_sending_loses_nothing(place: Place) -> None:
-    with rig(place) as made:
+    with rig(place, lease=UNHURRIED, attempt_deadline="2s") as made:
         made.simulator.set_faults([SLOW])
         made.orders(40)
         with made.worker(children=2) as doomed:
