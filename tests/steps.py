@@ -16,7 +16,7 @@ from tests.documents import order
 from worker.database import connect
 from worker.deliveries import Claim, Outcome, Reply, Request
 from worker.recorder import Recorder
-from worker.store.burying import AlertTimes
+from worker.store.causes import AlertTimes
 from worker.store.claiming import Claimed, claim
 from worker.store.transactions import Store
 from worker.sweep import Swept, sweep

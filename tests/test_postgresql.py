@@ -38,7 +38,7 @@ from tests.steps import (
 )
 from worker.replay import discard, hold, replay, resume
 from worker.store import gates
-from worker.store.burying import note_incident
+from worker.store.causes import note_incident
 from worker.store.transactions import (
     IDLE_SECONDS,
     LOCK_SECONDS,

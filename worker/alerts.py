@@ -23,7 +23,7 @@ from .deliveries import Failure, Request
 from .processes import kill_group
 from .store import incidents
 from .store.aging import EXPIRING
-from .store.burying import DESTINATION_HELD, AlertTimes
+from .store.causes import DESTINATION_HELD, AlertTimes
 from .store.incidents import DueAlert, Told
 from .store.transactions import Store
 from .transport import Transport

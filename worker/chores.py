@@ -13,7 +13,7 @@ from config import Configuration
 
 from .alerts import send_due_alerts
 from .indexer import index_some, pause_after
-from .store.burying import AlertTimes
+from .store.causes import AlertTimes
 from .store.transactions import Store
 from .sweep import Swept, sweep
 from .switch import LoggedSwitch

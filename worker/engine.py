@@ -31,7 +31,7 @@ from .holding import RENEWED_EVERY_SECONDS, Holding
 from .looking import Look, Looker
 from .ports import Announce, Step, Wake
 from .recorder import Recorder
-from .store.burying import AlertTimes
+from .store.causes import AlertTimes
 from .store.transactions import Store
 from .switch import LoggedSwitch
 from .transport import Transport

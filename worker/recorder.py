@@ -22,7 +22,7 @@ from .deliveries import Outcome, Settlement
 from .ports import Announce, Step
 from .settling import obsolete, settle, when_dead
 from .store import gates
-from .store.burying import AlertTimes
+from .store.causes import AlertTimes
 from .store.obsolescence import outdated
 from .store.recording import record, still_held
 from .store.transactions import Store, Transaction

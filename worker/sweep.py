@@ -15,7 +15,7 @@ from .deliveries import Claim, Outcome, Settlement
 from .lifetimes import lifetimes_of, policy_of
 from .settling import expiry, settle, when_dead
 from .store.aging import lives_of_the_waiting, told_of
-from .store.burying import AlertTimes
+from .store.causes import AlertTimes
 from .store.ordering import free_forgotten, has_forgotten
 from .store.recording import record
 from .store.sweeping import has_run_out, past_their_end, rescue, take_unsent

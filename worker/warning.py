@@ -10,7 +10,7 @@ from config import Configuration
 from .lifetimes import lifetimes_of, policy_of
 from .retry import end_of_life
 from .store.aging import Aging, add_to_warning, aging_since, lock_told, open_warning, resolve_warnings
-from .store.burying import AlertTimes
+from .store.causes import AlertTimes
 from .store.finding import message_row
 from .store.transactions import Store, Transaction
 

@@ -12,7 +12,7 @@ from config import load
 from worker.flower_login import flower_login
 from worker.readiness import check_ready
 from worker.replay import hold, resume
-from worker.store.burying import AlertTimes
+from worker.store.causes import AlertTimes
 from worker.supervisor import Supervisor
 from worker.sweep import sweep
 from worker.up import parts_of

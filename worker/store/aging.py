@@ -13,7 +13,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from orderflow_outbox.tables import incident, message
 
-from .burying import AlertTimes, note_incident
+from .causes import AlertTimes, note_incident
 from .claiming import is_due, is_parked, is_sending
 from .transactions import Transaction
 

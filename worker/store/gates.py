@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from orderflow_outbox.dialects import insert_on
 from orderflow_outbox.states import HELD
-from orderflow_outbox.tables import gate, incident
+from orderflow_outbox.tables import gate
 from worker.verdicts import Why
 
-from .burying import DESTINATION_HELD, AlertTimes, note_incident
+from .causes import DESTINATION_HELD, NO_OPERATION, AlertTimes, note_incident, resolve_incidents
 from .transactions import Transaction
 
 OPEN = "open"
 _BLANK = {"state": OPEN, "refusals_in_a_row": 0, "breaker": "closed", "failures_in_a_row": 0}
-NO_OPERATION = ""
-"""The operation of an incident that is about a whole destination."""
 
 
 def lock(transaction: Transaction, destination: str) -> None:
@@ -93,15 +91,7 @@ def resume(transaction: Transaction, destination: str, by: str) -> bool:
             "changed_at": transaction.now,
         },
     )
-    transaction.connection.execute(
-        update(incident)
-        .where(
-            incident.c.cause == DESTINATION_HELD,
-            incident.c.destination == destination,
-            incident.c.resolved_at.is_(None),
-        )
-        .values(resolved_at=transaction.now)
-    )
+    resolve_incidents(transaction, DESTINATION_HELD, destination)
     return was_held
 
 

@@ -10,7 +10,8 @@ from sqlalchemy import case, func, or_, select, update
 
 from orderflow_outbox.tables import dead_letter, incident, message
 
-from .burying import AlertTimes, is_open
+from .burying import is_open
+from .causes import AlertTimes
 from .transactions import Transaction
 
 

@@ -30,7 +30,8 @@ from worker.deliveries import Claim, Outcome, Settlement
 
 from . import attempts
 from .bulk import takes_arrays
-from .burying import AlertTimes, bury
+from .burying import bury
+from .causes import AlertTimes
 from .children import insert_children
 from .claiming import is_sending
 from .obsolescence import note_versions

@@ -52,6 +52,7 @@ incident = Table(
     Column("resolved_at", UtcDateTime),
     Index(
         "outbox_incident_open",
+        "cause",
         "destination",
         "operation",
         "reason",

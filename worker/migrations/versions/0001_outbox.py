@@ -97,7 +97,7 @@ def upgrade() -> None:
     _partial_index(
         "outbox_incident_open",
         "outbox_incident",
-        ["destination", "operation", "reason"],
+        ["cause", "destination", "operation", "reason"],
         "resolved_at IS NULL",
         unique=True,
     )
