@@ -5,7 +5,9 @@ from __future__ import annotations
 from .answer_rule import AnswerRule
 from .destinations import Authentication, Destination
 from .errors import ConfigError
+from .limits import BreakerPolicy, Rate
 from .loading import Configuration, load, load_rules, load_settings
+from .pauses import Pause, paused_operations, paused_until
 from .queries import Check, CheckRule, Presence, Queries, Query
 from .reply_rules import ItemRule, ItemVerdict, ReplyRule, RulesFile, VerdictName, shadowing
 from .retry_policy import RetryPolicy
@@ -17,6 +19,7 @@ __all__ = [
     "AlertSettings",
     "AnswerRule",
     "Authentication",
+    "BreakerPolicy",
     "Check",
     "CheckRule",
     "ConfigError",
@@ -26,9 +29,11 @@ __all__ = [
     "Hook",
     "ItemRule",
     "ItemVerdict",
+    "Pause",
     "Presence",
     "Queries",
     "Query",
+    "Rate",
     "ReplyRule",
     "RetryPolicy",
     "Rule",
@@ -40,5 +45,7 @@ __all__ = [
     "load",
     "load_rules",
     "load_settings",
+    "paused_operations",
+    "paused_until",
     "shadowing",
 ]

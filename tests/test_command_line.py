@@ -21,12 +21,15 @@ from tests.shell import Ran, Shell
 from tests.steps import (
     DAY,
     DELIVERED,
+    LATER,
     Clock,
     bury,
     claim_all,
     claim_one,
     finish,
+    outcome,
     put,
+    recorder,
     row,
     rows,
     set_row,
@@ -398,7 +401,23 @@ def test_a_destination_is_held_and_resumed(shell: Shell, engine: Engine) -> None
         "destination": "main",
         "gate": "open",
         "was_held": True,
+        "probed": False,
     }
+
+
+def test_one_left_alone_after_failures_is_probed_at_once_when_it_is_resumed(
+    shell: Shell, engine: Engine
+) -> None:
+    store = Store(engine)
+    for _ in range(5):
+        put(engine)
+    recorder(store).record([outcome(each, LATER) for each in claim_all(store).claims])
+    assert rows(engine, gate)[0]["breaker"] == "open"
+    said = "main was open already; its breaker is too: a probe is made now\n"
+    assert shell.good("resume", "main", *WHY).out == said
+    assert rows(engine, gate)[0]["probe_at"] <= datetime.now(UTC)
+    told = shell.good("resume", "main", *WHY, "--json").json
+    assert (told["was_held"], told["probed"]) == (False, True)
 
 
 def test_who_acts_is_the_user_named_in_the_environment(
