@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -86,7 +86,7 @@ class World:
 
     Args:
         destination: with its limits.
-        messages: how many are due from the start.
+        due: when each message is due, in seconds since the start.
         receiver: answers requests.
         engines: how many there are.
         seed: of all chance.
@@ -98,22 +98,27 @@ class World:
     """
 
     def __init__(
-        self, destination: Destination, messages: int, receiver: Receiver, engines: int = 2, seed: int = 1
+        self,
+        destination: Destination,
+        due: Sequence[float],
+        receiver: Receiver,
+        engines: int = 2,
+        seed: int = 1,
     ) -> None:
         self._destination = destination
         self._receiver = receiver
         self._chance = random.Random(seed)  # noqa: S311 (it has to be repeatable)
         self._engines = [VirtualEngine(f"engine-{n}") for n in range(engines)]
         self._held: dict[str, int] = {}
-        self._due = [(0.0, n) for n in range(messages)]
-        self._tries = dict.fromkeys(range(messages), 0)
+        self._due = [(moment, number) for number, moment in enumerate(sorted(due))]
+        self._tries = dict.fromkeys(range(len(due)), 0)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         self._now = 0.0
         self._in_progress = 0
         self.gate = Gate()
         self.sent: list[Sent] = []
-        self.states = dict.fromkeys(range(messages), State.PENDING)
+        self.states = dict.fromkeys(range(len(due)), State.PENDING)
         self.moments: list[Moment] = []
         self.delivered = 0
         for engine in self._engines:
@@ -124,11 +129,6 @@ class World:
         while self._events and self._events[0][0] <= seconds:
             self._now, _, happen = heapq.heappop(self._events)
             happen()
-
-    @property
-    def is_done(self) -> bool:
-        """Whether every message has come to its end."""
-        return all(state not in (State.PENDING, State.SENDING) for state in self.states.values())
 
     def _at(self, seconds: float, happen: Callable[[], None]) -> None:
         heapq.heappush(self._events, (seconds, next(self._numbers), happen))
@@ -160,6 +160,8 @@ class World:
         self._at(self._next_ask(), lambda: self._ask(engine))
 
     def _next_ask(self) -> float:
+        if self.gate.prober is not None:
+            return self._now + RENEWED_EVERY_SECONDS
         opens = opens_at(self.gate, "", self._moment, self._destination.pauses)
         shut_for = 0.0 if opens is None else (opens - self._moment).total_seconds()
         if shut_for > 0:

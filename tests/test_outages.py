@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bench.outage import FILE, drawn
 from bench.virtual import DOWN, OK, OWN_FAULT, Answer, Receiver, World
 from config import BreakerPolicy, Destination, Rate
 from orderflow_outbox import State
@@ -40,7 +41,7 @@ def poisonous(number: int) -> Receiver:
 @pytest.fixture(scope="module")
 def outage() -> World:
     """10,000 messages waiting, and a day's outage that begins after a minute."""
-    world = World(MAIN, 10_000, down(60, 60 + DAY))
+    world = World(MAIN, [0.0] * 10_000, down(60, 60 + DAY))
     world.run(DAY * 2)
     return world
 
@@ -69,6 +70,10 @@ def test_after_an_outage_the_window_doubles_from_one(outage: World) -> None:
     assert [each.in_progress for each in recovering] == sorted(each.in_progress for each in recovering)
 
 
+def test_the_picture_in_the_documentation_is_of_these_decisions() -> None:
+    assert FILE.read_text(encoding="utf-8") == drawn(), "python -m bench.outage draws it anew"
+
+
 def stories(seeds: range) -> list[tuple[int, random.Random]]:
     return [(seed, random.Random(seed)) for seed in seeds]
 
@@ -80,7 +85,9 @@ def test_in_thousands_of_stories_no_outage_kills_and_no_window_is_passed(first: 
         destination = main(window=window, breaker=BreakerPolicy(failures=run))
         begin, end = sorted((chance.uniform(0, 30), chance.uniform(0, 7200)))
         messages, engines = chance.randint(run + 2 * window + 1, 40), chance.randint(1, 3)
-        world = World(destination, messages, down(begin, end, chance.uniform(0.01, 0.5)), engines, seed)
+        world = World(
+            destination, [0.0] * messages, down(begin, end, chance.uniform(0.01, 0.5)), engines, seed
+        )
         world.run(4 * DAY)
         assert set(world.states.values()) == {State.DELIVERED}, seed
         assert max(each.in_progress for each in world.sent) <= window, seed
@@ -96,7 +103,7 @@ def test_in_a_thousand_stories_a_messages_own_failures_never_shut_the_gate(first
     for seed, chance in stories(range(first, first + 500)):
         poisoned = chance.randint(1, 3)
 
-        world = World(MAIN, chance.randint(4, 15), poisonous(poisoned), 2, seed)
+        world = World(MAIN, [0.0] * chance.randint(4, 15), poisonous(poisoned), 2, seed)
         world.run(3 * DAY)
         assert {each.breaker for each in world.moments} == {"closed"}, seed
         states = list(world.states.values())
@@ -105,7 +112,7 @@ def test_in_a_thousand_stories_a_messages_own_failures_never_shut_the_gate(first
 
 
 def test_one_message_that_the_receiver_breaks_on_never_shuts_the_gate() -> None:
-    world = World(MAIN, 1, lambda *_: Answer(0.1, DOWN))
+    world = World(MAIN, [0.0], lambda *_: Answer(0.1, DOWN))
     world.run(3 * DAY)
     assert world.states == {0: State.DEAD}, "it has had its tries, like any other"
     assert len(world.sent) == len(MAIN.retry.waits) + 1
@@ -119,7 +126,7 @@ def test_all_engines_together_keep_the_rate_and_use_it(
     per, requests, burst = rate
     limit = Rate.model_validate({"requests": requests, "per": per, "burst": burst})
     destination = main(rate=limit, window=32)
-    world = World(destination, 600, lambda *_: Answer(0.05, OK), engines)
+    world = World(destination, [0.0] * 600, lambda *_: Answer(0.05, OK), engines)
     world.run(DAY)
     moments = [each.at for each in world.sent]
     for span in (1.0, 10.0, 60.0):

@@ -97,7 +97,6 @@ def _tell(
         _note(transaction, DESTINATION_HELD, destination, after, alert_times)
     elif before.is_held and not after.is_held:
         resolve_incidents(transaction, DESTINATION_HELD, destination)
-        log.warning("destination %s is open again", destination)
     if after.breaker.is_closed and not before.breaker.is_closed:
         resolve_incidents(transaction, BREAKER_OPEN, destination)
         log.warning("destination %s answers again: its breaker is closed", destination)
