@@ -37,7 +37,7 @@ from worker.gate import Ask, Gate
 from worker.holding import LASTING
 from worker.replay import hold, resume
 from worker.store import gates
-from worker.store.shares import Granted, take
+from worker.store.shares import Granted, give_back_all, take
 from worker.store.transactions import Store
 from worker.verdicts import RetryLater, Verdict
 
@@ -173,6 +173,14 @@ def test_a_probe_that_found_nothing_to_send_is_another_engines_at_once(store: St
     open_breaker(store, clock)
     assert asked(store, "a").is_probe
     assert asked(store, "a", wanted=0, unspent=1) == Granted(0, 0, is_shut=True)
+    assert asked(store, "b").is_probe
+
+
+def test_an_engine_that_stops_leaves_its_probe_to_another(store: Store, clock: Clock) -> None:
+    open_breaker(store, clock)
+    asked(store, "stops")
+    with store.writing() as transaction:
+        give_back_all(transaction, "stops")
     assert asked(store, "b").is_probe
 
 

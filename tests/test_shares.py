@@ -28,7 +28,7 @@ from worker.holding import LASTING, Holding
 from worker.sharing import fair_shares
 from worker.slots import Slots
 from worker.store import gates
-from worker.store.shares import IDLE_SECONDS, Granted, give_back, take
+from worker.store.shares import IDLE_SECONDS, Granted, give_back_all, take
 from worker.store.transactions import LOCK_SECONDS, Store
 from worker.throttle import Window
 
@@ -133,7 +133,7 @@ def test_an_engine_with_nothing_to_send_holds_nothing(engine: Engine, store: Sto
     assert rows(engine, gate_share) == []
     taken(store, "a")
     with store.writing() as transaction:
-        give_back(transaction, "a")
+        give_back_all(transaction, "a")
     assert all_taken(store, "b") == 8
 
 

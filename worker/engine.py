@@ -184,10 +184,11 @@ class Engine:
         }
 
     async def _leave_alone(self, shut: Collection[str]) -> None:
-        """Begin no more requests to destinations that another engine, or a result, has found to be shut."""
-        for name in shut:
+        """Begin no more requests to destinations that are shut, but for a probe that is this engine's."""
+        names = [name for name in shut if not self._holding.is_probing(name)]
+        for name in names:
             self._holding.shut(name)
-        await self._in_hand.let_go(shut)
+        await self._in_hand.let_go(names)
 
     async def _deliver(self, claim: Claim, lease_ends: float) -> None:
         try:

@@ -76,7 +76,6 @@ class Holding:
 
     def shut(self, destination: str) -> None:
         """Begin no request any more before asking again."""
-        self._probing.discard(destination)
         self._shut.add(destination)
         self.slots[destination].grant(0, float("-inf"))
 
@@ -160,5 +159,5 @@ class Holding:
 
     def _give_back(self) -> dict[str, Granted]:
         with self._store.writing() as transaction:
-            shares.give_back(transaction, self.engine)
+            shares.give_back_all(transaction, self.engine)
         return {}

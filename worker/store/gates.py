@@ -90,6 +90,15 @@ def resume(transaction: Transaction, destination: str, by: str) -> Gate:
     return before
 
 
+def leave_probes(transaction: Transaction, engine: str) -> None:
+    """Leave the probes that an engine was to make to the others, at once."""
+    transaction.connection.execute(
+        update(gate)
+        .where(gate.c.prober == engine, gate.c.breaker == BreakerState.PROBING.value)
+        .values(breaker=BreakerState.OPEN.value, probe_at=transaction.now, prober=None)
+    )
+
+
 def _tell(
     transaction: Transaction, destination: str, before: Gate, after: Gate, alert_times: AlertTimes | None
 ) -> None:

@@ -78,7 +78,7 @@ def take(
         usable = min(fair, may_take(admission.window, held, engine))
     granted = Granted(usable, admission.to_begin, after.prober == engine, admission == SHUT)
     if not (usable or ask.in_use or ask.wanted):
-        give_back(transaction, engine, destination)
+        _give_back(transaction, destination, engine)
         return granted
     values = {"slots": max(usable, ask.in_use), "wanted": ask.wanted, "until": now + lasting}
     connection.execute(
@@ -89,9 +89,13 @@ def take(
     return granted
 
 
-def give_back(transaction: Transaction, engine: str, destination: str | None = None) -> None:
-    """Give back an engine's slots, of one destination or of all."""
-    own = gate_share.c.engine == engine
-    if destination is not None:
-        own = own & (gate_share.c.destination == destination)
-    transaction.connection.execute(delete(gate_share).where(own))
+def give_back_all(transaction: Transaction, engine: str) -> None:
+    """Give back an engine's slots of all destinations, and the probes that it was to make."""
+    transaction.connection.execute(delete(gate_share).where(gate_share.c.engine == engine))
+    gates.leave_probes(transaction, engine)
+
+
+def _give_back(transaction: Transaction, destination: str, engine: str) -> None:
+    transaction.connection.execute(
+        delete(gate_share).where(gate_share.c.engine == engine, gate_share.c.destination == destination)
+    )
