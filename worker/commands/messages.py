@@ -12,7 +12,7 @@ import typer
 from config import in_words, load
 from orderflow_outbox import PREDEFINED, State, enqueue
 from worker.replay import NotPossible, cancel
-from worker.store import finding
+from worker.store import finding, standing
 from worker.store.transactions import Store, Transaction
 
 from . import output
@@ -122,12 +122,12 @@ def status_command(
 
 
 def _status_rows(transaction: Transaction, with_totals: bool) -> list[dict[str, Any]]:
-    gates = finding.gates(transaction)
-    standing = finding.standing(transaction)
-    totals = finding.totals(transaction) if with_totals else {}
+    gates = standing.gates(transaction)
+    stands = standing.standing(transaction)
+    totals = standing.totals(transaction) if with_totals else {}
     rows = []
-    for name in sorted({*gates, *standing, *totals}):
-        now, gate = standing.get(name, finding.Standing()), gates.get(name)
+    for name in sorted({*gates, *stands, *totals}):
+        now, gate = stands.get(name, standing.Standing()), gates.get(name)
         oldest, finished = now.oldest_due_at, totals.get(name, {})
         rows.append(
             {
