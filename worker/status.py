@@ -1,0 +1,132 @@
+"""How the destinations stand at one moment, and what keeps one from being sent to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from config import Destination
+from orderflow_outbox.states import HELD
+
+from .store.finding import Row, open_incidents
+from .store.standing import Attempts, Standing, gates, latest_attempts, slots_in_use, standing, totals
+from .store.transactions import Transaction
+
+
+class Way(StrEnum):
+    """Whether the way to a destination is open, or else what stands in it; the first that does is told."""
+
+    NOT_CONFIGURED = "not configured"
+    HELD = "held"
+    BREAKER_OPEN = "breaker open"
+    PROBING = "probing"
+    PAUSED = "paused"
+    OPEN = "open"
+
+
+_OF_BREAKERS = {"open": Way.BREAKER_OPEN, "probing": Way.PROBING}
+
+
+def way_to(destination: Destination | None, gate: Mapping[Any, Any], now: datetime) -> Way:
+    """Return how the way to a destination is.
+
+    Args:
+        destination: as it is configured; None where it is not.
+        gate: the row of its gate; empty where there is none yet.
+    """
+    if destination is None:
+        return Way.NOT_CONFIGURED
+    if not gate:
+        return Way.OPEN
+    if gate["state"] == HELD:
+        return Way.HELD
+    if gate["breaker"] in _OF_BREAKERS:
+        return _OF_BREAKERS[gate["breaker"]]
+    return Way.PAUSED if gate["paused_until"] is not None and gate["paused_until"] > now else Way.OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationStatus:
+    """How one destination stands.
+
+    Attributes:
+        gate: the row of its gate; empty where there is none yet.
+        window: how many requests may be under way at once; None where it is not configured.
+        in_use: how many slots of the window engines hold.
+        finished: how many messages are in each state, finished ones too; empty where they were not counted.
+    """
+
+    name: str
+    way: Way
+    gate: Mapping[Any, Any]
+    window: int | None
+    in_use: int
+    standing: Standing
+    delivered_per_minute: float
+    failed_per_minute: float
+    finished: Mapping[str, int]
+
+    @property
+    def next_probe_at(self) -> datetime | None:
+        """When the breaker lets the next request through, while it lets none through."""
+        return self.gate["probe_at"] if self.way in _OF_BREAKERS.values() else None
+
+    @property
+    def paused_until(self) -> datetime | None:
+        """How long a pause lasts, while there is one."""
+        return self.gate["paused_until"] if self.way is Way.PAUSED else None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How everything stands.
+
+    Attributes:
+        now: the moment of it all.
+        rates_over: the time that the numbers per minute are of.
+        has_totals: whether the finished messages were counted too.
+    """
+
+    now: datetime
+    destinations: Sequence[DestinationStatus]
+    rates_over: timedelta
+    has_totals: bool
+    incidents: Sequence[Row]
+
+
+def look_at(
+    transaction: Transaction, destinations: Mapping[str, Destination], with_totals: bool = False
+) -> Status:
+    """Return how every destination stands that is configured or has messages.
+
+    Args:
+        destinations: those configured.
+        with_totals: whether to count the finished too, which reads every message there is.
+    """
+    stands, gate_of, in_use = standing(transaction), gates(transaction), slots_in_use(transaction)
+    latest = latest_attempts(transaction)
+    finished = totals(transaction) if with_totals else {}
+    minutes = latest.span / timedelta(minutes=1)
+
+    def status_of(name: str) -> DestinationStatus:
+        destination = destinations.get(name)
+        gate: Mapping[Any, Any] = gate_of.get(name, {})
+        attempts = latest.of.get(name, Attempts())
+        return DestinationStatus(
+            name,
+            way_to(destination, gate, transaction.now),
+            gate,
+            None if destination is None else gate.get("window") or destination.window,
+            in_use.get(name, 0),
+            stands.get(name, Standing()),
+            attempts.delivered / minutes,
+            attempts.failed / minutes,
+            finished.get(name, {}),
+        )
+
+    names = sorted({*destinations, *stands, *finished})
+    shown = [status_of(name) for name in names]
+    return Status(transaction.now, shown, latest.span, with_totals, open_incidents(transaction))
