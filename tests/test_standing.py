@@ -128,3 +128,4 @@ def test_of_more_attempts_than_are_counted_the_latest_tell_of_a_shorter_time(
         finish(store, verdict, seconds=0)
     assert latest(store, most=5) == Latest(LATEST, {"main": Attempts(2, 2)})
     assert latest(store, most=3) == Latest(20 * SECOND, {"main": Attempts(1, 2)})
+    assert latest(store, most=1) == Latest(SECOND, {"main": Attempts(0, 1)}), "which is never none"

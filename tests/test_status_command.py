@@ -38,7 +38,7 @@ from worker.commands import FAILED
 from worker.commands.status import REFRESHED_EVERY_SECONDS, keep_showing, status_json
 from worker.database import trouble_in_one_line
 from worker.replay import hold
-from worker.status import Status, look_at
+from worker.status import Status, Way, look_at
 from worker.store.transactions import Store
 
 MINUTE = timedelta(minutes=1)
@@ -231,6 +231,21 @@ def test_ages_are_those_since_a_message_was_enqueued(engine: Engine, store: Stor
     main = told(store)
     assert (main["oldest_seconds"], main["oldest_due_seconds"]) == (120, 1)
     assert [each["up_to_seconds"] for each in main["ages"] if each["messages"]] == [300]
+
+
+def keys_of(document: Any) -> set[str]:
+    """Return every key in a document, at any depth."""
+    if isinstance(document, dict):
+        return {*document, *(key for value in document.values() for key in keys_of(value))}
+    return {key for each in document for key in keys_of(each)} if isinstance(document, list) else set()
+
+
+@on_sqlite
+def test_the_manual_tells_of_every_key_and_of_every_state(store: Store) -> None:
+    manual = (PROJECT / "docs" / "production.md").read_text()
+    document = status_json(look(store))
+    speaking = {"at", "destination", "configured", "messages"}
+    assert [key for key in {*keys_of(document), *Way} - speaking if f"`{key}`" not in manual] == []
 
 
 # Watching

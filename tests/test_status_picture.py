@@ -56,12 +56,10 @@ def test_of_all_that_stands_in_the_way_the_most_important_is_told(row: dict[str,
 
 def status_of(name: str = "main", row: dict[str, Any] | None = None, **others: Any) -> DestinationStatus:
     main: Destination | None = others.pop("destination", destinations()["main"])
-    values = {"standing": Standing(), "delivered_per_minute": 0.0, "failed_per_minute": 0.0, "finished": {}}
     row = row or {}
-    window = main and main.window
-    return DestinationStatus(
-        name, way_to(main, row, NOW), row, **{"window": window, "in_use": 0, **values, **others}
-    )
+    values = {"in_use": 0, "standing": Standing(), "finished": {}}
+    rates = {"delivered_per_minute": 0.0, "failed_per_minute": 0.0}
+    return DestinationStatus(name, main, row, way_to(main, row, NOW), **{**values, **rates, **others})
 
 
 def drawn(*rows: DestinationStatus, width: int = 140, **others: Any) -> list[str]:

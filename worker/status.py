@@ -53,21 +53,26 @@ class DestinationStatus:
     """How one destination stands.
 
     Attributes:
+        configured: as it is configured; None where it is not.
         gate: the row of its gate; empty where there is none yet.
-        window: how many requests may be under way at once; None where it is not configured.
         in_use: how many slots of the window engines hold.
         finished: how many messages are in each state, finished ones too; empty where they were not counted.
     """
 
     name: str
-    way: Way
+    configured: Destination | None
     gate: Mapping[Any, Any]
-    window: int | None
+    way: Way
     in_use: int
     standing: Standing
     delivered_per_minute: float
     failed_per_minute: float
     finished: Mapping[str, int]
+
+    @property
+    def window(self) -> int | None:
+        """How many requests may be under way at once: as configured, unless it was adapted since."""
+        return None if self.configured is None else self.gate.get("window") or self.configured.window
 
     @property
     def next_probe_at(self) -> datetime | None:
@@ -112,14 +117,14 @@ def look_at(
     minutes = latest.span / timedelta(minutes=1)
 
     def status_of(name: str) -> DestinationStatus:
-        destination = destinations.get(name)
+        configured = destinations.get(name)
         gate: Mapping[Any, Any] = gate_of.get(name, {})
         attempts = latest.of.get(name, Attempts())
         return DestinationStatus(
             name,
-            way_to(destination, gate, transaction.now),
+            configured,
             gate,
-            None if destination is None else gate.get("window") or destination.window,
+            way_to(configured, gate, transaction.now),
             in_use.get(name, 0),
             stands.get(name, Standing()),
             attempts.delivered / minutes,

@@ -15,7 +15,7 @@ from rich.live import Live
 from config import load
 from orderflow_outbox import State
 from worker.database import DatabaseTrouble, trouble_in_one_line
-from worker.status import DestinationStatus, Status, Way, look_at
+from worker.status import DestinationStatus, Status, look_at
 from worker.store.gates import OPEN
 from worker.store.standing import AGES
 
@@ -112,7 +112,7 @@ def _destination_json(each: DestinationStatus, status: Status) -> dict[str, Any]
     return {
         "destination": each.name,
         "state": each.way,
-        "configured": each.way is not Way.NOT_CONFIGURED,
+        "configured": each.configured is not None,
         "gate": gate.get("state", OPEN),
         **{f"gate_{name}": gate.get(name) for name in ("reason", "text", "changed_by", "changed_at")},
         "next_probe_at": each.next_probe_at,

@@ -33,6 +33,8 @@ LATEST = timedelta(minutes=5)
 """How far back attempts are counted."""
 LATEST_ATTEMPTS = 20_000
 """So many attempts are counted at most, the latest: where there were more, these tell of a shorter time."""
+SHORTEST = timedelta(seconds=1)
+"""The shortest time that they tell of: a rate is a number by it."""
 
 _DELIVERED = "delivered"  # a verdict, in the log of attempts
 
@@ -188,5 +190,5 @@ def latest_attempts(transaction: Transaction, most: int = LATEST_ATTEMPTS) -> La
         ).group_by(of.c.destination)
     ).all()
     some_left_out = sum(row.number for row in rows) == most
-    span = transaction.now - min(row.since for row in rows) if some_left_out else LATEST
+    span = max(SHORTEST, transaction.now - min(row.since for row in rows)) if some_left_out else LATEST
     return Latest(span, {row.destination: Attempts(row.delivered, row.failed) for row in rows})
