@@ -183,7 +183,7 @@ def test_how_things_stand_is_read_from_what_waits_and_from_the_latest_attempts(e
     read = [line for _statement, plan in plans_of(engine, look) for line in plan.split("\n")]
     for line in read:
         assert not line.startswith("SCAN outbox_") or " INDEX " in line, line
-    assert any("outbox_attempt_finished (finished_at>? AND finished_at<?)" in line for line in read)
+    assert any("outbox_attempt_finished (finished_at>?)" in line for line in read)
 
 
 @on_sqlite

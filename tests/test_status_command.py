@@ -338,9 +338,9 @@ def test_an_outage_is_one_line_where_nobody_watches(shell: Shell, engine: Engine
 
 def watcher(*arguments: str, **how: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "worker", "status", "--watch", *arguments]
-    return subprocess.Popen(
-        command, cwd=PROJECT, env={**os.environ, "TERM": "xterm", **how.pop("env", {})}, **how
-    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    environment |= {"TERM": "xterm", **how.pop("env", {})}
+    return subprocess.Popen(command, cwd=PROJECT, env=environment, **how)
 
 
 @on_sqlite
