@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from pydantic import Field, model_validator
 
-from .values import Duration, Strict
+from .values import Duration, Strict, in_words
 
 FETCHED_EVERY = timedelta(milliseconds=250)
 """How often an engine takes tokens out of the bucket that all of them share."""
@@ -53,6 +53,9 @@ class Rate(Strict):
     @property
     def per_second(self) -> float:
         return self.requests / self.per.total_seconds()
+
+    def __str__(self) -> str:
+        return f"{self.requests}/{in_words(self.per).removeprefix('1 ')}"
 
     @property
     def bucket(self) -> int:

@@ -20,12 +20,10 @@ from tests.documents import order
 from tests.shell import Ran, Shell
 from tests.steps import (
     DAY,
-    DELIVERED,
     LATER,
     Clock,
     bury,
     claim_all,
-    claim_one,
     finish,
     outcome,
     put,
@@ -131,47 +129,6 @@ def test_enqueuing_the_same_again_says_so(shell: Shell, document: Path) -> None:
     other = shell.any(*again, "--key", "order:SO-1")
     assert other.status == FAILED
     assert "so-1" in other.err
-
-
-def test_status_tells_how_many_stand_where(shell: Shell, engine: Engine, store: Store) -> None:
-    assert shell.good("status").out == "nothing waits, and no dead letter is open\n"
-    assert shell.good("status", "--json").json == {"destinations": [], "incidents": []}
-    bury(store, engine, key="order:1")
-    put(engine, key="order:1")
-    assert claim_all(store).claims == []
-    put(engine)
-    finish(store, DELIVERED)
-    put(engine)
-    told = shell.good("status", "--json").json
-    (main_row,) = told["destinations"]
-    assert main_row.pop("oldest_due_seconds") >= 0
-    now = {"pending": 2, "due": 1, "parked": 1, "sending": 0, "open_letters": 1}
-    assert main_row == {"destination": "main", "gate": "open", "gate_reason": None, **now}
-    assert [each["reason"] for each in told["incidents"]] == ["items_failed"]
-    shown = shell.good("status").out.splitlines()
-    assert shown[0].split()[:3] == ["destination", "gate", "pending"]
-    assert shown[1].split()[:7] == ["main", "open", "2", "1", "1", "0", "1"]
-    assert "main order-import items_failed, 1 ×" in shown[2]
-
-
-def test_totals_count_the_finished_too(shell: Shell, engine: Engine, store: Store) -> None:
-    bury(store, engine)
-    put(engine)
-    finish(store, DELIVERED)
-    (main_row,) = shell.good("status", "--totals", "--json").json["destinations"]
-    assert (main_row["pending"], main_row["open_letters"]) == (0, 1)
-    finished = {"delivered": 1, "dead": 1, "superseded": 0, "cancelled": 0}
-    assert {name: main_row[name] for name in finished} == finished
-    assert shell.good("status", "--totals").out.splitlines()[1].split()[6:8] == ["1", "1"]
-
-
-def test_a_message_in_an_engines_hands_is_counted_as_being_sent(
-    shell: Shell, engine: Engine, store: Store
-) -> None:
-    put(engine)
-    claim_one(store)
-    (main_row,) = shell.good("status", "--json").json["destinations"]
-    assert (main_row["pending"], main_row["sending"]) == (0, 1)
 
 
 def a_life(engine: Engine, store: Store) -> tuple[int, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
 from config import ConfigError
+from orderflow_outbox.errors import OutboxError
 from orderflow_outbox.sqlite import prepare
 
 CONNECTIONS = 2
@@ -64,6 +67,19 @@ def connect(url: SecretStr, must_exist: bool = False) -> Engine:
     if parsed.database and parsed.database != ":memory:":
         _look_after(Path(parsed.database), must_exist)
     return prepare(engine)
+
+
+class DatabaseTrouble(OutboxError):
+    """The database could not be used; why, in one line."""
+
+
+@contextmanager
+def trouble_in_one_line() -> Iterator[None]:
+    """Raise what a driver raises as `DatabaseTrouble`."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise DatabaseTrouble(trouble(error)) from None
 
 
 def trouble(error: DBAPIError) -> str:

@@ -27,6 +27,7 @@ from worker.replay import replay
 from worker.store import finding
 from worker.store.causes import DEAD_LETTERS
 from worker.store.finding import Filter
+from worker.store.standing import totals
 from worker.store.transactions import Store
 from worker.supervisor import Supervisor
 from worker.up import parts_of
@@ -107,7 +108,7 @@ class Demo:
     def states(self) -> Counter[str]:
         """Return how many messages stand in each state."""
         with self.store.reading() as transaction:
-            by_destination = finding.totals(transaction).values()
+            by_destination = totals(transaction).values()
         return Counter({state.value: sum(each[state] for each in by_destination) for state in State})
 
     def settled(self) -> bool:

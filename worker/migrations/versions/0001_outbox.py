@@ -200,6 +200,13 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["message_id"], ["outbox_message.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("message_id", "n"),
     )
+    op.create_index(
+        "outbox_attempt_finished",
+        "outbox_attempt",
+        ["finished_at"],
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
+    )
     op.create_table(
         "outbox_body",
         sa.Column("message_id", Identity64, autoincrement=False, nullable=False),
