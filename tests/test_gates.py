@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select
 
+from config import Rate
 from orderflow_outbox.tables import gate, incident, message
 from simulator import Options
 from tests.databases import on_postgresql, on_sqlite
@@ -34,6 +35,7 @@ from tests.steps import (
 from worker.breaker import BreakerState
 from worker.gate import Ask, Gate
 from worker.holding import LASTING
+from worker.looking import Looker
 from worker.replay import hold, resume
 from worker.store import gates
 from worker.store.shares import Granted, give_back_all, take
@@ -231,6 +233,60 @@ def test_what_a_person_holds_is_never_probed(engine: Engine, store: Store, clock
     before = resume(store, "main", "ann", "morning")
     assert (before.is_held_by_hand, before.breaker.is_closed) == (True, False)
     assert asked(store).is_probe
+
+
+def test_refusals_that_come_late_do_not_take_a_hold_from_a_person(engine: Engine, store: Store) -> None:
+    for _ in range(4):
+        put(engine)
+    late = claim_all(store, 4).claims
+    hold(store, "main", "ann", "their night")
+    assert recorder(store).record([outcome(claim, TURNED_AWAY) for claim in late])
+    assert gate_of(store).changed_by == "ann"
+
+
+def test_refusals_count_in_a_row(engine: Engine, store: Store) -> None:
+    recorded(store, engine, TURNED_AWAY, TURNED_AWAY, DELIVERED, TURNED_AWAY, TURNED_AWAY)
+    assert not gate_of(store).is_held
+
+
+def test_only_the_engine_that_makes_the_probe_claims_for_it(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    put(engine)
+    open_breaker(store, clock)
+    assert asked(store, "a").is_probe
+    other, prober = (Looker(store, LEASE, engine=name) for name in "ba")
+    assert (other.look({"main": 5}).claims, other.look({"main": 5}).shut) == ([], {"main"})
+    look = prober.look({"main": 1})
+    assert (len(look.claims), look.shut) == (1, frozenset())
+
+
+def test_a_shut_destination_is_looked_at_again_when_its_probe_is_due(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    put(engine)
+    recorded(store, engine, *[LATER] * 5)
+    looker = Looker(store, LEASE, longest_wait=60)
+    put(engine)
+    look = looker.look({"main": 5})
+    assert (look.claims, look.full, look.wait) == ([], frozenset(), 5)
+    clock.forward(5 * SECOND)
+    assert looker.look({"main": 5}).full == {"main"}, "there is a use for a slot"
+
+
+def test_tokens_that_an_engine_has_not_used_go_back_to_all(store: Store, clock: Clock) -> None:
+    limited = MAIN.model_copy(update={"rate": Rate(requests=6, per=timedelta(minutes=1), burst=6)})
+
+    def tokens(engine: str, unspent: int = 0) -> int | None:
+        with store.writing() as transaction:
+            ask = Ask(8, 0, unspent)
+            return take(transaction, "main", limited, engine, ask, lasting=LASTING, lease=LEASE).to_begin
+
+    assert tokens("a") == 6
+    assert tokens("b") == 0
+    assert tokens("a", unspent=6) == 6
+    clock.forward(20 * SECOND)
+    assert tokens("b") == 2
 
 
 def test_a_person_who_takes_over_a_hold_of_the_service_ends_its_probes(
