@@ -244,6 +244,21 @@ def test_refusals_that_come_late_do_not_take_a_hold_from_a_person(engine: Engine
     assert gate_of(store).changed_by == "ann"
 
 
+def test_a_probe_that_is_answered_does_not_end_a_hold_of_a_person(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    open_breaker(store, clock)
+    assert asked(store).is_probe
+    put(engine)
+    (claim,) = claim_all(store, 1).claims
+    hold(store, "main", "ann", "their night")
+    assert recorder(store).record([outcome(claim, DELIVERED, probe=True)])
+    found = gate_of(store)
+    assert (found.is_held_by_hand, found.breaker.is_closed) == (True, True)
+    assert found.why is not None
+    assert found.why.text == "their night"
+
+
 def test_refusals_count_in_a_row(engine: Engine, store: Store) -> None:
     recorded(store, engine, TURNED_AWAY, TURNED_AWAY, DELIVERED, TURNED_AWAY, TURNED_AWAY)
     assert not gate_of(store).is_held
