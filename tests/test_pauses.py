@@ -138,6 +138,15 @@ def test_messages_of_a_paused_operation_are_due_at_its_end_and_keep_nobody_waiti
     assert [claim.id for claim in found.claims] == orders
 
 
+def test_what_waits_for_an_earlier_one_of_its_key_is_parked_and_not_put_off(engine: Engine) -> None:
+    clock = Clock()
+    store = Store(engine, clock)
+    elder, later = (put(engine, key="order:1") for _ in range(2))
+    assert look(store, around(clock, operations=["order-import"]))[0] == []
+    assert row(engine, elder)["due_at"] > clock.now
+    assert row(engine, later)["due_at"] is None
+
+
 def test_an_order_that_is_put_off_keeps_its_place_before_what_waits_for_it(engine: Engine) -> None:
     clock = Clock()
     store = Store(engine, clock)

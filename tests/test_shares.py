@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import DBAPIError
 
+from config import Rate
 from orderflow_outbox.tables import gate_share
 from simulator import Options
 from tests.databases import on_postgresql, on_sqlite
@@ -243,6 +244,24 @@ def test_a_message_that_comes_after_a_pause_does_not_wait_for_a_slot(store: Stor
         assert slots_of.seconds_left({"main": 8}) <= 0
         await slots_of.renew({"main": 8})
         assert slots_of.slots["main"].held
+
+    asyncio.run(story())
+
+
+def test_tokens_that_were_not_used_are_handed_back_with_the_next_question(store: Store) -> None:
+    now = [0.0]
+    rate = Rate(requests=6, per=timedelta(hours=1), burst=6)
+    limited = {"main": MAIN.model_copy(update={"rate": rate})}
+
+    async def at_once(work: Callable[[], dict[str, Granted]]) -> dict[str, Granted]:
+        return work()
+
+    async def story() -> None:
+        slots_of = Holding(store, limited, LEASE, at_once, lambda: now[0])
+        for _ in range(3):
+            await slots_of.renew({"main": 8})
+            assert slots_of.slots["main"].to_begin == 6
+            now[0] += 0.3
 
     asyncio.run(story())
 
