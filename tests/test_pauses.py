@@ -59,11 +59,11 @@ def test_the_night_on_which_the_clocks_go_forward_has_a_shorter_pause() -> None:
 
 
 def test_a_pause_in_an_hour_that_comes_twice_ends_after_the_second() -> None:
-    back = pause("01:00", "02:00", "Europe/London")
-    assert back.end_at(at("2027-10-31 00:00")) == at("2027-10-31 02:00"), (
-        "from one in summer to two in winter"
-    )
-    assert back.end_at(at("2027-10-31 01:59")) == at("2027-10-31 02:00")
+    back = pause("01:10", "01:30", "Europe/London")
+    assert back.end_at(at("2027-10-31 00:09")) is None
+    assert back.end_at(at("2027-10-31 00:10")) == at("2027-10-31 01:30"), "ten past one, in summer time"
+    assert back.end_at(at("2027-10-31 01:29")) == at("2027-10-31 01:30"), "half past one, in winter time"
+    assert back.end_at(at("2027-10-31 01:30")) is None
 
 
 def test_pauses_that_follow_without_a_gap_are_one() -> None:
