@@ -22,9 +22,10 @@ from config import (
     load,
     load_settings,
 )
+from config.alerts import AlertSettings
 from config.destinations import DEFAULT_RETRY_AFTER
 from config.loading import DEFAULT_FILE
-from config.settings import AlertSettings, EngineSettings, FlowerSettings
+from config.settings import EngineSettings, FlowerSettings
 from config.values import duration
 
 SHIPPED = DEFAULT_FILE.parent

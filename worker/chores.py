@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
 from config import Configuration
 
-from .alerts import send_due_alerts
+from .alerts import AlertSender, Sending
 from .indexer import index_some, pause_after
 from .store.causes import AlertTimes
 from .store.transactions import Store
@@ -57,8 +57,11 @@ class Chores:
         self._is_busy = is_busy
         self._wake = wake
         self._sweep_now = asyncio.Event()
-        # One for both, since each of them holds a connection; an alert's hooks have their own bounds.
+        self._sender = AlertSender(store, configuration.settings.alerts)
+        # One for all that needs the database, since each would hold a connection of its own.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-chores")
+        # Another for the hooks, which may hang until their time is up, and need none.
+        self._hooks_thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-hooks")
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -70,7 +73,9 @@ class Chores:
         """Begin nothing more; a batch or an alert that is under way is finished."""
         for task in self._tasks:
             task.cancel()
-        self._thread.shutdown(wait=False)
+        # Last, since what the hooks were told is recorded by it.
+        self._hooks_thread.submit(self._thread.shutdown, wait=False)
+        self._hooks_thread.shutdown(wait=False)
 
     def sweep_soon(self) -> None:
         """Sweep now, without waiting for the next round."""
@@ -95,9 +100,15 @@ class Chores:
         while True:
             await asyncio.sleep(ALERT_SECONDS)
             try:
-                await self._in_thread(partial(send_due_alerts, self._store, self._settings.alerts))
+                while sendings := await self._in_thread(self._sender.lease):
+                    await self._run_in(self._hooks_thread, partial(self._send, sendings))
             except Exception as error:
                 self._database.off(error)
+
+    def _send(self, sendings: Sequence[Sending]) -> None:
+        """Tell and record, in the hooks' thread: recorded is what was told, though the engine stops."""
+        answers = self._sender.tell(sendings)
+        self._thread.submit(self._sender.record, sendings, answers).result()
 
     async def _keep_indexing(self) -> None:
         while True:
@@ -111,7 +122,11 @@ class Chores:
             await asyncio.sleep(pause_after(took, more=more, busy=self._is_busy()))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await self._run_in(self._thread, work)
+
+    @staticmethod
+    async def _run_in(thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(thread, work)
 
 
 async def happened(event: asyncio.Event, seconds: float) -> bool:

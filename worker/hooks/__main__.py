@@ -1,0 +1,113 @@
+"""The process of one hook: `python -m worker.hooks`, with what to do as JSON on standard input.
+
+It starts in a twentieth of a second, since it imports nothing but what its own kind of hook needs.
+Where the hook fails it says why in one line on standard output, and ends with status 1. What it says
+quotes no error and no address, either of which may hold a secret.
+"""
+
+from __future__ import annotations
+
+import http.client
+import importlib
+import json
+import logging
+import os
+import re
+import ssl
+import sys
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+MASKED = "********"
+SHORTEST_SECRET = 4
+"""Shorter words of an address say nothing, and stand in every sentence."""
+
+
+class HookFailed(Exception):
+    """The hook did not take the alert."""
+
+
+def main() -> int:
+    """Tell one alert by one hook."""
+    # Whatever a hook prints goes nowhere: what stands on standard output is told to people.
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    job = json.load(sys.stdin)
+    try:
+        _HOW[job["kind"]](job)
+    except HookFailed as error:
+        answer.write(str(error))
+        answer.close()
+        return 1
+    return 0
+
+
+def _post(job: dict[str, Any]) -> None:
+    """Post the document; a redirect is no answer, and no proxy is asked."""
+    address = urlsplit(job["address"])
+    host, port, seconds = address.hostname or "", address.port, job["seconds"]
+    connection = (
+        http.client.HTTPSConnection(host, port, timeout=seconds, context=ssl.create_default_context())
+        if address.scheme == "https"
+        else http.client.HTTPConnection(host, port, timeout=seconds)
+    )
+    target = (address.path or "/") + (f"?{address.query}" if address.query else "")
+    headers = {"Content-Type": "application/json", "User-Agent": "orderflow-outbox"}
+    try:
+        connection.request("POST", target, json.dumps(job["document"]).encode(), headers)
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        raise HookFailed(f"webhook: {type(error).__name__}") from None
+    if not 200 <= status < 300:
+        raise HookFailed(f"webhook answered HTTP {status}")
+
+
+def _call(job: dict[str, Any]) -> None:
+    """Call a deployer's own function with the document."""
+    module, _, function = job["address"].partition(":")
+    try:
+        call = getattr(importlib.import_module(module), function)
+    except Exception as error:
+        raise HookFailed(f"python {job['address']} cannot be had: {type(error).__name__}") from None
+    try:
+        call(job["document"])
+    except Exception as error:
+        raise HookFailed(f"python {job['address']} raised {type(error).__name__}") from None
+
+
+def _notify(job: dict[str, Any]) -> None:
+    """Have Apprise send the alert as text."""
+    from apprise import Apprise, NotifyFormat, NotifyType
+
+    said: list[str] = []
+
+    def note(record: logging.LogRecord) -> bool:
+        said.append(record.getMessage())
+        return False
+
+    logging.getLogger("apprise").addFilter(note)
+    services = Apprise()
+    if not services.add(job["address"]):
+        raise HookFailed("apprise knows no service of this address")
+    kind = NotifyType.SUCCESS if job["document"]["kind"] == "resolved" else NotifyType.FAILURE
+    took_it = services.notify(job["body"], job["title"], notify_type=kind, body_format=NotifyFormat.TEXT)
+    if not took_it:
+        raise HookFailed(f"apprise: {_masked(said[-1] if said else 'it failed', job['address'])}")
+
+
+def _masked(line: str, address: str) -> str:
+    """Return what Apprise says, without any word of the address: each may be a password."""
+    password = urlsplit(address).password or ""
+    words = {address, password, unquote(password)}
+    words |= {word for form in (address, unquote(address)) for word in re.split(r"[^\w.\-]+", form)}
+    for word in sorted(words, key=len, reverse=True):
+        if len(word) >= SHORTEST_SECRET:
+            line = line.replace(word, MASKED)
+    return " ".join(line.split())
+
+
+_HOW = {"webhook": _post, "python": _call, "apprise": _notify}
+
+if __name__ == "__main__":
+    sys.exit(main())
