@@ -1,4 +1,4 @@
-"""What an engine does besides delivering: sweep, send alerts, index, on time whatever the backlog."""
+"""What an engine does besides delivering: sweep, send alerts, index, watch, on time whatever the backlog."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from config import Configuration
 
 from .alerts import AlertSender, Sending
 from .indexer import index_some, pause_after
+from .pulse import Pulse
 from .store.causes import AlertTimes
 from .store.transactions import Store
 from .sweep import Swept, sweep
 from .switch import LoggedSwitch
+from .watching import disks_of, pause_between_looks, watch
 
 ALERT_SECONDS = 1.0
 SWEEP_SHARE = 0.05
-"""The share of time that sweeps may take."""
+"""The share of time that sweeps may take, and looks for what is wrong."""
 LONGEST_SWEEP_PAUSE_SECONDS = 60.0
 
 T = TypeVar("T")
@@ -37,6 +39,7 @@ class Chores:
         in_store_thread: runs a sweep where the engine claims and records.
         is_busy: tells whether the engine has messages in hand.
         wake: has the engine look for due messages.
+        pulse: the engine's signs of life.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Chores:
         in_store_thread: Callable[[Callable[[], Swept]], Awaitable[Swept]],
         is_busy: Callable[[], bool],
         wake: Callable[[], None],
+        pulse: Pulse,
     ) -> None:
         self._store = store
         self._settings = configuration.settings
@@ -56,6 +60,8 @@ class Chores:
         self._in_store_thread = in_store_thread
         self._is_busy = is_busy
         self._wake = wake
+        self._pulse = pulse
+        self._watch = partial(watch, store, configuration, alert_times, disks_of)
         self._sweep_now = asyncio.Event()
         self._sender = AlertSender(store, configuration.settings.alerts)
         # One for all that needs the database, since each would hold a connection of its own.
@@ -66,7 +72,7 @@ class Chores:
 
     def start(self) -> None:
         """Begin them all."""
-        chores = (self._keep_sweeping(), self._keep_alerting(), self._keep_indexing())
+        chores = (self._keep_sweeping(), self._keep_alerting(), self._keep_indexing(), self._keep_watching())
         self._tasks = [asyncio.create_task(chore) for chore in chores]
 
     def stop(self) -> None:
@@ -89,6 +95,7 @@ class Chores:
             except Exception as error:
                 self._database.off(error)
             else:
+                self._pulse.swept()
                 if result.rescued or result.unparked:
                     self._wake()
             # With very many waiting, or under an old snapshot, a sweep takes long: then it comes less often.
@@ -120,6 +127,20 @@ class Chores:
                 self._database.off(error)
             took = time.monotonic() - begun
             await asyncio.sleep(pause_after(took, more=more, busy=self._is_busy()))
+
+    async def _keep_watching(self) -> None:
+        look_at = time.monotonic()
+        while True:
+            try:
+                await self._in_thread(partial(self._pulse.write, self._store))
+                if (begun := time.monotonic()) >= look_at:
+                    await self._in_thread(self._watch)
+                    # Looks may take long and then come less often, signs of life may not.
+                    took = time.monotonic() - begun
+                    look_at = begun + min(took / SWEEP_SHARE, LONGEST_SWEEP_PAUSE_SECONDS)
+            except Exception as error:
+                self._database.off(error)
+            await asyncio.sleep(pause_between_looks(self._settings))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await self._run_in(self._thread, work)

@@ -30,6 +30,7 @@ from .deliveries import Claim, Outcome
 from .holding import RENEWED_EVERY_SECONDS, Holding
 from .looking import Look, Looker
 from .ports import Announce, Step, Wake
+from .pulse import Pulse
 from .recorder import Recorder
 from .store.causes import AlertTimes
 from .store.transactions import Store
@@ -79,7 +80,8 @@ class Engine:
         self._announce = announce
         alert_times = AlertTimes(settings.alerts.grouping, settings.alerts.reminder)
         self._attempter = Attempter(configuration, transport, settings.engine.lease)
-        self._recorder = Recorder(store, configuration, alert_times, announce)
+        pulse = Pulse(announce)
+        self._recorder = Recorder(store, configuration, alert_times, pulse)
         self._looker = Looker(store, settings.engine.lease, configuration.catalogue.superseded_by)
         self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-store")
         self._holding = Holding(store, self._destinations, self._in_store_thread)
@@ -102,6 +104,7 @@ class Engine:
             self._in_store_thread,
             self._is_busy,
             self.wake,
+            pulse,
         )
 
     # What the outside may ask for; call these from the engine's own loop.

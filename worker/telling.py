@@ -9,9 +9,12 @@ from typing import Any
 
 from .severities import severity_of
 from .store import causes
+from .store.evidence import Letters
 from .store.incidents import DueAlert
 
 MAX_TEXT_CHARACTERS = 1000
+TRIAL = "test"
+"""The cause of an alert that a person sends to try the hooks."""
 
 
 class Kind(StrEnum):
@@ -46,6 +49,7 @@ _SENTENCES = {
         "Nothing is delivered to {destination}: {text}",
         "messages are delivered to {destination} again, or none is due",
     ),
+    TRIAL: ("{text}", ""),
     causes.ENGINES_SILENT: ("No engine is alive: {text}", "an engine is alive again"),
     causes.SWEEPS_SILENT: ("Nobody sweeps: {text}", "it is swept again"),
     causes.DISK_NEARLY_FULL: (
@@ -87,6 +91,34 @@ def document_of(alert: DueAlert) -> dict[str, Any]:
         "sample_text": alert.text[:MAX_TEXT_CHARACTERS],
         "sample_reply": None if alert.sample_reply is None else asdict(alert.sample_reply),
     }
+
+
+def trial_document(now: datetime) -> dict[str, Any]:
+    """Return an alert about nothing, to try hooks with."""
+    return document_of(
+        DueAlert(
+            incident_id=0,
+            token=0,
+            tries=0,
+            sent=0,
+            cause=TRIAL,
+            destination="",
+            operation="",
+            reason=TRIAL,
+            text="This is a test, nothing has happened",
+            opened_at=now,
+            oldest_at=now,
+            resolved_at=None,
+            occurrences=1,
+            new_occurrences=1,
+            letters=Letters(0, 0, (), None),
+            sample_message_id=None,
+            sample_key=None,
+            sample_reply=None,
+            told=None,
+            leased_at=now,
+        )
+    )
 
 
 def title_of(document: dict[str, Any]) -> str:
