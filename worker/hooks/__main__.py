@@ -89,15 +89,17 @@ def _notify(job: dict[str, Any]) -> None:
     logging.getLogger("apprise").addFilter(note)
     services = Apprise()
     if not services.add(job["address"]):
-        raise HookFailed("apprise knows no service of this address")
+        raise HookFailed(f"apprise cannot use this address: {_masked(said, job['address'])}")
     kind = NotifyType.SUCCESS if job["document"]["kind"] == "resolved" else NotifyType.FAILURE
     took_it = services.notify(job["body"], job["title"], notify_type=kind, body_format=NotifyFormat.TEXT)
     if not took_it:
-        raise HookFailed(f"apprise: {_masked(said[-1] if said else 'it failed', job['address'])}")
+        raise HookFailed(f"apprise: {_masked(said, job['address'])}")
 
 
-def _masked(line: str, address: str) -> str:
-    """Return what Apprise says, without any word of the address: each may be a password."""
+def _masked(said: list[str], address: str) -> str:
+    """Return what Apprise said last, without any word of the address: each may be a password."""
+    # It shortens what is secret in an address that it shows, which leaves the ends.
+    line = re.sub(r"\S+://\S*", MASKED, said[-1] if said else "it does not say why")
     password = urlsplit(address).password or ""
     words = {address, password, unquote(password)}
     words |= {word for form in (address, unquote(address)) for word in re.split(r"[^\w.\-]+", form)}
