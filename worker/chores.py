@@ -16,14 +16,13 @@ from .indexer import index_some, pause_after
 from .pulse import Pulse
 from .store.causes import AlertTimes
 from .store.transactions import Store
-from .sweep import Swept, sweep
+from .sweep import LONGEST_SWEEP_PAUSE_SECONDS, Swept, sweep
 from .switch import LoggedSwitch
 from .watching import disks_of, pause_between_looks, watch
 
 ALERT_SECONDS = 1.0
 SWEEP_SHARE = 0.05
 """The share of time that sweeps may take, and looks for what is wrong."""
-LONGEST_SWEEP_PAUSE_SECONDS = 60.0
 
 T = TypeVar("T")
 

@@ -18,6 +18,7 @@ from .store.causes import (
     SWEEPS_SILENT,
 )
 from .store.watching import Cause, Facts, OldestDue, Trouble
+from .sweep import LONGEST_SWEEP_PAUSE_SECONDS
 
 ROOM_AGAIN = 1.1
 """So many times the limit must be free before a disk is no longer nearly full: it does not come and go."""
@@ -107,7 +108,7 @@ def engines_silent(facts: Facts, silence: timedelta) -> Trouble | None:
 
 def _sweeps_silent(facts: Facts, silence: timedelta) -> list[Trouble]:
     last = max((each.swept_at for each in facts.engines), default=facts.now)
-    if facts.now - last < silence:
+    if facts.now - last < silence + timedelta(seconds=LONGEST_SWEEP_PAUSE_SECONDS):
         return []
     return [Trouble(_SWEEPS, f"the last sweep was {_ago(facts, last)}", last)]
 
