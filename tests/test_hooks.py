@@ -105,6 +105,20 @@ def test_an_address_is_read_where_it_is_kept(
     assert webhook.got[0][0] == f"/{SECRET}"
 
 
+@pytest.mark.parametrize("given", [None, "/somewhere/else"])
+def test_a_command_has_the_environment_of_the_service_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    if given is not None:
+        monkeypatch.setenv("PYTHONPATH", given)
+    written = tmp_path / "environment"
+    command = ["/bin/sh", "-c", f"env > {written}"]
+    assert told(Hook(command=command)) == [None]
+    lines = written.read_text().splitlines()
+    assert [line for line in lines if "PYTHONPATH" in line] == [f"PYTHONPATH={given or ''}"]
+
+
 UNREACHABLE = "127.0.0.1:1"
 MAIL = f"mailto://u:{SECRET}@{UNREACHABLE}/?to=desk@shop.test"
 

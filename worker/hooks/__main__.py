@@ -1,23 +1,27 @@
-"""The process of one hook: `python -m worker.hooks`, with what to do as JSON on standard input.
+"""The process of one hook: `python -m worker.hooks PARENT [COMMAND …]`, given what to do on standard input.
 
-It starts in a twentieth of a second, since it imports nothing but what its own kind of hook needs.
+It ends with its parent, and becomes the command where it is given one: so the parent, which has many threads,
+need not run anything of its own between fork and exec. It starts in a twentieth of a second, since it imports
+nothing but what its own kind of hook needs.
+
 Where the hook fails it says why in one line on standard output, and ends with status 1. What it says
 quotes no error and no address, either of which may hold a secret.
 """
 
 from __future__ import annotations
 
-import http.client
 import importlib
 import json
-import logging
 import os
 import re
-import ssl
 import sys
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from worker.processes import end_with
+
+PATH_BEFORE = "OUTBOX_HOOK_PYTHONPATH"
+"""Where PYTHONPATH is kept meanwhile."""
 MASKED = "********"
 SHORTEST_SECRET = 4
 """Shorter words of an address say nothing, and stand in every sentence."""
@@ -27,14 +31,22 @@ class HookFailed(Exception):
     """The hook did not take the alert."""
 
 
-def main() -> int:
-    """Tell one alert by one hook."""
+def main(parent: str, *command: str) -> int:
+    """Tell one alert by one hook.
+
+    Args:
+        parent: the process number of the one that wants it told.
+        command: is run instead, with the alert on its standard input.
+    """
     # Whatever a hook prints goes nowhere: what stands on standard output is told to people.
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
-    job = json.load(sys.stdin)
     try:
+        end_with(int(parent))
+        if command:
+            _become(command)
+        job = json.load(sys.stdin)
         _HOW[job["kind"]](job)
     except HookFailed as error:
         answer.write(str(error))
@@ -43,8 +55,20 @@ def main() -> int:
     return 0
 
 
+def _become(command: tuple[str, ...]) -> None:
+    # What this process needed to be found is not the command's, which may be of another Python.
+    os.environ["PYTHONPATH"] = os.environ.pop(PATH_BEFORE, "")
+    try:
+        os.execvp(command[0], command)  # noqa: S606 (no shell is wanted)
+    except OSError as error:
+        raise HookFailed(f"command {command[0]} could not be started: {error.strerror}") from None
+
+
 def _post(job: dict[str, Any]) -> None:
     """Post the document; a redirect is no answer, and no proxy is asked."""
+    import http.client
+    import ssl
+
     address = urlsplit(job["address"])
     host, port, seconds = address.hostname or "", address.port, job["seconds"]
     connection = (
@@ -78,6 +102,8 @@ def _call(job: dict[str, Any]) -> None:
 
 def _notify(job: dict[str, Any]) -> None:
     """Have Apprise send the alert as text."""
+    import logging
+
     from apprise import Apprise, NotifyFormat, NotifyType
 
     said: list[str] = []
@@ -112,4 +138,4 @@ def _masked(said: list[str], address: str) -> str:
 _HOW = {"webhook": _post, "python": _call, "apprise": _notify}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -17,7 +17,8 @@ from pydantic import SecretStr
 
 from config import Hook, HookKind
 from config.values import web_address
-from worker.processes import die_with_parent, how_it_ended, kill_group
+from worker.hooks.__main__ import PATH_BEFORE
+from worker.processes import how_it_ended, kill_group
 
 MAX_ERROR_CHARACTERS = 300
 
@@ -84,42 +85,40 @@ def _told(job: Job, timeout: timedelta) -> str | None:
 
 def _run(job: Job, timeout: timedelta) -> None:
     label, seconds = label_of(job.hook), timeout.total_seconds()
-    if job.hook.command is not None:
-        argv, given = job.hook.command, json.dumps(job.document)
-    else:
-        argv = [sys.executable, "-m", "worker.hooks"]
-        given = json.dumps(
-            {
-                "kind": job.hook.kind,
-                "address": _address(job.hook),
-                "document": job.document,
-                "title": job.title,
-                "body": job.body,
-                "seconds": seconds,
-            }
-        )
-    is_ours = job.hook.command is None
-    try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE if is_ours else subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            # It finds what this process finds, wherever it was started.
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))} if is_ours else None,
-            start_new_session=True,
-            preexec_fn=die_with_parent(),
-        )
-    except OSError as error:
-        raise HookFailed(f"{label} could not be started: {error.strerror}") from None
+    given = dict(job.document) if job.hook.command is not None else _order_of(job, seconds)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "worker.hooks", str(os.getpid()), *(job.hook.command or ())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        # It finds what this process finds, wherever it was started.
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            PATH_BEFORE: os.environ.get("PYTHONPATH", ""),
+        },
+        start_new_session=True,
+    )
     with process:
         try:
-            said, _ = process.communicate(given.encode(), seconds)
+            said, _ = process.communicate(json.dumps(given).encode(), seconds)
         except subprocess.TimeoutExpired:
             kill_group(process)
             raise HookFailed(f"{label} took longer than {seconds:g} s") from None
     if process.returncode:
         raise HookFailed(said.decode() if said else _how(label, process.returncode))
+
+
+def _order_of(job: Job, seconds: float) -> dict[str, Any]:
+    """Return what the process of a hook that is no command is to do."""
+    return {
+        "kind": job.hook.kind,
+        "address": _address(job.hook),
+        "document": job.document,
+        "title": job.title,
+        "body": job.body,
+        "seconds": seconds,
+    }
 
 
 def _how(label: str, returncode: int) -> str:
