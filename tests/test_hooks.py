@@ -26,6 +26,7 @@ from worker.telling import body_of, title_of, trial_document
 
 SECRET = "s3cret-Pa55word"
 LIMIT = timedelta(seconds=10)
+linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at by /proc")
 DOCUMENT = trial_document(datetime(2026, 11, 1, 9, 30, tzinfo=UTC))
 
 
@@ -119,6 +120,14 @@ def test_a_command_has_the_environment_of_the_service_and_nothing_else(
     assert [line for line in lines if "PYTHONPATH" in line] == [f"PYTHONPATH={given or ''}"]
 
 
+@linux
+def test_a_command_is_ended_by_a_broken_pipe_as_any_other(tmp_path: Path) -> None:
+    written = tmp_path / "status"
+    assert told(Hook(command=["/bin/sh", "-c", f"cat /proc/self/status > {written}"])) == [None]
+    (ignored,) = [line.split()[1] for line in written.read_text().splitlines() if "SigIgn" in line]
+    assert not int(ignored, 16) & 1 << (signal.SIGPIPE - 1)
+
+
 UNREACHABLE = "127.0.0.1:1"
 MAIL = f"mailto://u:{SECRET}@{UNREACHABLE}/?to=desk@shop.test"
 
@@ -185,9 +194,6 @@ def hook_processes() -> list[Path]:
     ]
     processes = [Path("/proc") / number for number in listed]
     return [each for each in processes if b"worker.hooks" in (each / "cmdline").read_bytes()]
-
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at by /proc")
 
 
 @linux

@@ -16,7 +16,7 @@ from tests.steps import ALERT_TIMES, DELIVERED, LATER, LEASE, REFUSED, outcome, 
 from worker.database import connect
 from worker.looking import Looker
 from worker.replay import cancel, discard, replay
-from worker.store import finding, incidents
+from worker.store import finding, incidents, watching
 from worker.store.claiming import claim
 from worker.store.transactions import Store
 
@@ -135,6 +135,7 @@ def a_days_work(made: Stocked) -> dict[str, list[Planned]]:
     watch("status", lambda: read(made, finding.standing))
     watch("alert due", lambda: read(made, incidents.has_due_alert))
     watch("alert", lambda: alert(made))
+    watch("watch", lambda: read(made, watching.look))
     return seen
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +18,9 @@ from sqlalchemy import Engine
 import config
 from config import AlertSettings, Configuration, Settings
 from orderflow_outbox.tables import engine_seen, incident, last_delivery
+from simulator import Options
 from tests.desks import Desk
-from tests.rig import Place, engine_of, eventually, rig
+from tests.rig import PROJECT, Place, engine_of, eventually, rig
 from tests.shell import Shell
 from tests.steps import (
     ALERT_TIMES,
@@ -430,3 +433,46 @@ def test_health_fails_while_messages_are_due_and_no_engine_is_alive(
     monkeypatch.setenv("OUTBOX_ALERTS__SILENCE", "1m")
     Pulse(announce_nothing).write(Store(engine))
     assert shell.good("health", "--json").json == {"ok": True, "engines": 1}
+
+
+def test_beat_tells_when_no_engine_is_alive(tmp_path: Path, database_url: str) -> None:
+    desk = Desk(tmp_path)
+    hooks = f"[{{ command = {desk.hook.command!r} }}]"
+    with rig(Place(tmp_path, database_url), hooks=hooks) as made:
+        quickly(made)
+        made.order("SO-1")
+        command = [sys.executable, "-m", "celery", "-A", "tasks", "beat", "--pidfile="]
+        (tmp_path / "state").mkdir()
+        log = (tmp_path / "beat.log").open("wb")
+        beat = subprocess.Popen(command, cwd=PROJECT, env=made.environment, stdout=log, stderr=log)
+        try:
+            eventually(lambda: desk.told, 20)
+        finally:
+            beat.kill()
+            beat.wait()
+            log.close()
+    (alert,) = desk.told
+    assert (alert["cause"], alert["kind"]) == ("engines-silent", "opened")
+    assert "none was ever seen, and message 1, order-import, has been due for" in alert["text"]
+
+
+def test_a_hook_that_hangs_holds_up_no_sign_of_life_and_its_alert_is_recorded_though_the_engine_stops(
+    place: Place,
+) -> None:
+    started, go_on = place.folder / "started", place.folder / "go-on"
+    hang = (
+        f"import pathlib, time; pathlib.Path({str(started)!r}).touch()\n"
+        f"while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)"
+    )
+    hooks = f"[{{ command = {[sys.executable, '-S', '-c', hang]!r} }}]"
+    options = Options(faults=["500:reference=SO-BAD"])
+    with rig(place, options, retry_after=["50ms"], hooks=hooks) as made:
+        quickly(made)
+        made.order("SO-BAD")
+        with engine_of(made):
+            eventually(started.exists)
+            seen = [each["seen_at"] for each in rows(made.engine, engine_seen)]
+            eventually(lambda: [each["seen_at"] for each in rows(made.engine, engine_seen)] > seen, 5)
+        assert rows(made.engine, incident)[0]["alerts_sent"] == 0, "the engine has stopped meanwhile"
+        go_on.touch()
+        eventually(lambda: rows(made.engine, incident)[0]["alerts_sent"] == 1, 5)

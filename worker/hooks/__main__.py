@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import sys
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -58,6 +59,8 @@ def main(parent: str, *command: str) -> int:
 def _become(command: tuple[str, ...]) -> None:
     # What this process needed to be found is not the command's, which may be of another Python.
     os.environ["PYTHONPATH"] = os.environ.pop(PATH_BEFORE, "")
+    # Python ignores it, and what it becomes would too.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         os.execvp(command[0], command)  # noqa: S606 (no shell is wanted)
     except OSError as error:
