@@ -160,12 +160,15 @@ def test_a_hook_that_fails_says_why_and_tells_no_secret(
     module(
         tmp_path,
         monkeypatch,
-        f"import os\ndef raising(alert): raise ValueError({SECRET!r})\ndef leaving(alert): os._exit(4)\n",
+        "import os\n"
+        f"def raising(alert): print({SECRET!r}, flush=True); raise ValueError({SECRET!r})\n"
+        "def leaving(alert): os._exit(4)\n",
     )
     (said,) = told(hook)
     assert said is not None
     assert error in said
     assert SECRET not in said
+    assert "@" not in said, "an address, even one that is shortened"
     assert "\n" not in said
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, insert
@@ -21,7 +22,8 @@ from orderflow_outbox.tables import dead_letter, incident, message
 from tests.desks import Desk, Webhook
 from tests.rig import PROJECT, eventually
 from tests.steps import ALERT_TIMES, DAY, LEASE, SECOND, Clock, bury, finish, put, rows, why
-from worker.alerts import LEASE_MARGIN, AlertSender, send_due_alerts
+from worker import alerts
+from worker.alerts import FIRST_RETRY, LEASE_MARGIN, AlertSender, send_due_alerts
 from worker.deliveries import Claim, Outcome, Reply, Settlement
 from worker.excerpts import excerpt
 from worker.replay import discard
@@ -264,6 +266,20 @@ def test_a_hook_that_fails_is_left_alone_once_another_told_and_a_person_acknowle
     assert (len(webhook.got), len(desk.told)) == (1, 1)
 
 
+def test_a_hook_that_fails_is_left_alone_where_the_incident_is_acknowledged_while_it_is_told(
+    engine: Engine, store: Store, clock: Clock, desk: Desk
+) -> None:
+    bury(store, engine)
+    clock.forward(ALERT_TIMES.grouping)
+    sender = AlertSender(store, settings(FAILING, desk.hook))
+    sendings = sender.lease()
+    acknowledge(store, engine)
+    sender.record(sendings, sender.tell(sendings))
+    clock.forward(DAY)
+    assert send_due_alerts(store, settings(FAILING, desk.hook)) == 0
+    assert kinds(desk) == ["opened"]
+
+
 def test_reminders_grow_rarer_though_one_hook_never_takes_any(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
@@ -453,12 +469,69 @@ def test_a_sender_killed_between_sending_and_recording_costs_one_alert_more_at_m
     os.kill(sender.pid, signal.SIGKILL)
     sender.wait()
     webhook.answering.set()
+    clock.forward(AlertSettings().timeout + LEASE_MARGIN - SECOND)
     assert send_due_alerts(store, settings(webhook.hook)) == 0, "its lease still holds"
-    clock.forward(AlertSettings().timeout + LEASE_MARGIN + SECOND)
+    clock.forward(2 * SECOND)
     assert send_due_alerts(store, settings(webhook.hook)) == 1
     clock.forward(ALERT_TIMES.reminder - SECOND)
     assert send_due_alerts(store, settings(webhook.hook)) == 0
     assert [document["kind"] for _, _, document in webhook.got] == ["opened", "opened"]
+
+
+def test_an_alert_is_recorded_once_the_database_takes_it_again(
+    engine: Engine, store: Store, clock: Clock, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "RECORD_AGAIN_SECONDS", 0.01)
+    bury(store, engine)
+    clock.forward(ALERT_TIMES.grouping)
+    sender = AlertSender(store, settings(desk.hook))
+    sendings = sender.lease()
+    answers = sender.tell(sendings)
+    refusals = iter([ConnectionError("gone"), ConnectionError("gone")])
+
+    def refusing(*arguments: Any) -> bool:
+        for error in refusals:
+            raise error
+        return record(*arguments)
+
+    record = incidents.record_alert_sent
+    monkeypatch.setattr(incidents, "record_alert_sent", refusing)
+    assert sender.record(sendings, answers) == 1
+    clock.forward(LEASE)
+    assert send_due_alerts(store, settings(desk.hook)) == 0
+
+
+def test_a_database_that_stays_away_is_told_before_the_lease_is_over(
+    engine: Engine, store: Store, clock: Clock, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert timedelta(seconds=alerts.RECORD_SECONDS) < LEASE_MARGIN
+    monkeypatch.setattr(alerts, "RECORD_SECONDS", 0.0)
+    bury(store, engine)
+    clock.forward(ALERT_TIMES.grouping)
+    sender = AlertSender(store, settings(desk.hook))
+    sendings = sender.lease()
+
+    def refusing(*_: Any) -> bool:
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(incidents, "record_alert_sent", refusing)
+    with pytest.raises(ConnectionError):
+        sender.record(sendings, sender.tell(sendings))
+
+
+def test_a_sender_that_was_frozen_tells_nothing_that_another_may_be_telling(
+    engine: Engine, store: Store, clock: Clock, desk: Desk
+) -> None:
+    monotonic = [0.0]
+    bury(store, engine)
+    clock.forward(ALERT_TIMES.grouping)
+    sender = AlertSender(store, settings(desk.hook), lambda: monotonic[0])
+    sendings = sender.lease()
+    monotonic[0] = LEASE_MARGIN.total_seconds()
+    assert sender.record(sendings, sender.tell(sendings)) == 0
+    assert desk.told == []
+    clock.forward(FIRST_RETRY)
+    assert send_due_alerts(store, settings(desk.hook)) == 1
 
 
 def test_what_a_killed_sender_may_have_told_is_told_to_be_over(

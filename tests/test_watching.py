@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,6 +32,7 @@ from tests.steps import (
     finish,
     put,
     rows,
+    set_row,
 )
 from worker import watching as acting
 from worker.alerts import send_due_alerts
@@ -420,17 +420,15 @@ def test_a_watchman_says_once_that_there_is_no_database_and_begins_once_there_is
 
 
 def test_health_fails_while_messages_are_due_and_no_engine_is_alive(
-    engine: Engine, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    engine: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shell = Shell(capsys)
-    put(engine)
+    message_id = put(engine)
     assert shell.good("health", "--json").json == {"ok": True, "engines": 0}
-    monkeypatch.setenv("OUTBOX_ALERTS__SILENCE", "50ms")
-    time.sleep(0.1)  # until the message has been due for longer than that
+    set_row(engine, message_id, due_at=datetime.now(UTC) - SETTINGS.silence)
     failed = shell.any("health")
     assert failed.status == 1
     assert failed.err.startswith("no engine is alive while messages are due: none was ever seen")
-    monkeypatch.setenv("OUTBOX_ALERTS__SILENCE", "1m")
     Pulse(announce_nothing).write(Store(engine))
     assert shell.good("health", "--json").json == {"ok": True, "engines": 1}
 
@@ -471,8 +469,9 @@ def test_a_hook_that_hangs_holds_up_no_sign_of_life_and_its_alert_is_recorded_th
         made.order("SO-BAD")
         with engine_of(made):
             eventually(started.exists)
-            seen = [each["seen_at"] for each in rows(made.engine, engine_seen)]
-            eventually(lambda: [each["seen_at"] for each in rows(made.engine, engine_seen)] > seen, 5)
+            (seen,) = rows(made.engine, engine_seen)
+            eventually(lambda: rows(made.engine, engine_seen)[0]["seen_at"] > seen["seen_at"], 5)
+            eventually(lambda: rows(made.engine, engine_seen)[0]["swept_at"] > seen["swept_at"], 5)
         assert rows(made.engine, incident)[0]["alerts_sent"] == 0, "the engine has stopped meanwhile"
         go_on.touch()
         eventually(lambda: rows(made.engine, incident)[0]["alerts_sent"] == 1, 5)

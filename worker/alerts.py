@@ -9,7 +9,8 @@ configured.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -28,9 +29,13 @@ FIRST_RETRY = timedelta(seconds=5)
 LONGEST_RETRY = timedelta(minutes=10)
 LEASE_MARGIN = timedelta(seconds=30)
 """What a lease covers beside the hooks' own time: their start, and a database that is slow to record."""
+RECORD_SECONDS = 15.0
+"""How long a sender tries to write down what it told; then its lease runs out, and it is told again."""
+RECORD_AGAIN_SECONDS = 0.5
 AT_ONCE = 4
 """So many alerts go out at the same time: a hook that hangs keeps few from leaving."""
 MAX_ALERTS_A_ROUND = 20
+TOO_LATE = "the sender was held up until another could tell it"
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +47,13 @@ class Sending:
     Attributes:
         before: who took it already, and what it counts.
         hooks: those that are left to be told.
+        tell_before: by the process's clock; later another may be telling it.
     """
 
     alert: DueAlert
     before: Told
     hooks: Sequence[Hook]
+    tell_before: float
 
 
 Answers = Sequence[str | None]
@@ -58,11 +65,15 @@ class AlertSender:
     Args:
         store: where the incidents are.
         settings: whom to tell, and when.
+        monotonic: the process's clock.
     """
 
-    def __init__(self, store: Store, settings: AlertSettings) -> None:
+    def __init__(
+        self, store: Store, settings: AlertSettings, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
         self._settings = settings
+        self._monotonic = monotonic
         self._times = AlertTimes(settings.grouping, settings.reminder)
 
     def lease(self, most: int = AT_ONCE) -> list[Sending]:
@@ -72,28 +83,40 @@ class AlertSender:
             with self._store.reading() as look:
                 if not incidents.has_due_alert(look):
                     break
+            tell_before = self._monotonic() + LEASE_MARGIN.total_seconds() - RECORD_SECONDS
             with self._store.writing() as transaction:
                 alert = incidents.lease_due_alert(transaction, self._settings.timeout + LEASE_MARGIN)
             if alert is None:
                 break
-            leased.append(self._sending(alert))
+            leased.append(self._sending(alert, tell_before))
         return leased
 
     def tell(self, sendings: Sequence[Sending]) -> list[Answers]:
         """Tell the hooks; return, for each sending, what each of its hooks answered."""
+        in_time = [each for each in sendings if self._monotonic() < each.tell_before]
         jobs: list[Job] = []
-        for each in sendings:
+        for each in in_time:
             document = document_of(each.alert)
             log.error("ALERT %s", document["text"])
             jobs += [Job(hook, document, title_of(document), body_of(document)) for hook in each.hooks]
         answers = iter(tell_all(jobs, self._settings.timeout))
-        return [[next(answers) for _ in each.hooks] for each in sendings]
+        return [[next(answers) if each in in_time else TOO_LATE for _ in each.hooks] for each in sendings]
 
     def record(self, sendings: Sequence[Sending], answers: Sequence[Answers]) -> int:
-        """Write down what became of alerts; return how many every hook took."""
-        return sum(self._record(*each) for each in zip(sendings, answers, strict=True))
+        """Write down what became of alerts, trying for a while; return how many every hook took."""
+        return sum(self._patiently(*each) for each in zip(sendings, answers, strict=True))
 
-    def _sending(self, alert: DueAlert) -> Sending:
+    def _patiently(self, sending: Sending, answers: Answers) -> bool:
+        ends = self._monotonic() + RECORD_SECONDS
+        while True:
+            try:
+                return self._record(sending, answers)
+            except Exception:
+                if self._monotonic() >= ends:
+                    raise
+            time.sleep(RECORD_AGAIN_SECONDS)
+
+    def _sending(self, alert: DueAlert, tell_before: float) -> Sending:
         before = Told(frozenset(), alert.occurrences, alert.leased_at)
         told = alert.told
         if told is not None and told.hooks:
@@ -107,7 +130,7 @@ class AlertSender:
             for hook in self._settings.hooks
             if hook.is_told(severity, alert.destination) and name_of(hook) not in before.hooks
         ]
-        return Sending(alert, before, hooks)
+        return Sending(alert, before, hooks, tell_before)
 
     def _record(self, sending: Sending, answers: Answers) -> bool:
         alert, before = sending.alert, sending.before
