@@ -18,6 +18,7 @@ import config
 from config import AlertSettings, Configuration, Settings
 from orderflow_outbox.tables import engine_seen, incident, last_delivery
 from simulator import Options
+from tests.databases import on_sqlite
 from tests.desks import Desk
 from tests.rig import PROJECT, Place, engine_of, eventually, rig
 from tests.shell import Shell
@@ -384,6 +385,7 @@ def watchman(made: Any) -> Iterator[Watchman]:
         watching_beside.stop()
 
 
+@on_sqlite
 def test_engines_that_stop_are_told_by_the_watchman_and_told_to_be_back(place: Place, tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     hooks = f"[{{ command = {desk.hook.command!r} }}]"
@@ -433,6 +435,7 @@ def test_health_fails_while_messages_are_due_and_no_engine_is_alive(
     assert shell.good("health", "--json").json == {"ok": True, "engines": 1}
 
 
+@on_sqlite
 def test_beat_tells_when_no_engine_is_alive(tmp_path: Path, database_url: str) -> None:
     desk = Desk(tmp_path)
     hooks = f"[{{ command = {desk.hook.command!r} }}]"
@@ -454,6 +457,7 @@ def test_beat_tells_when_no_engine_is_alive(tmp_path: Path, database_url: str) -
     assert "none was ever seen, and message 1, order-import, has been due for" in alert["text"]
 
 
+@on_sqlite
 def test_a_hook_that_hangs_holds_up_no_sign_of_life_and_its_alert_is_recorded_though_the_engine_stops(
     place: Place,
 ) -> None:
@@ -470,8 +474,9 @@ def test_a_hook_that_hangs_holds_up_no_sign_of_life_and_its_alert_is_recorded_th
         with engine_of(made):
             eventually(started.exists)
             (seen,) = rows(made.engine, engine_seen)
-            eventually(lambda: rows(made.engine, engine_seen)[0]["seen_at"] > seen["seen_at"], 5)
-            eventually(lambda: rows(made.engine, engine_seen)[0]["swept_at"] > seen["swept_at"], 5)
+            later = {name: seen[name] + SECOND / 5 for name in ("seen_at", "swept_at")}
+            eventually(lambda: rows(made.engine, engine_seen)[0]["seen_at"] > later["seen_at"], 5)
+            eventually(lambda: rows(made.engine, engine_seen)[0]["swept_at"] > later["swept_at"], 5)
         assert rows(made.engine, incident)[0]["alerts_sent"] == 0, "the engine has stopped meanwhile"
         go_on.touch()
         eventually(lambda: rows(made.engine, incident)[0]["alerts_sent"] == 1, 5)
