@@ -19,7 +19,7 @@ from worker.commands import output
 
 from . import enqueue, judging
 from .claiming import FOLLOWERS
-from .figures import Plan, take_claims, take_drain, take_enqueue, take_judging, take_latency
+from .figures import Plan, take_claims, take_drain, take_enqueue, take_judging, take_latency, take_window
 from .machine import machine
 from .report import (
     claim_report,
@@ -30,6 +30,7 @@ from .report import (
     latency_report,
     show,
     verdicts,
+    window_report,
 )
 from .stage import BenchFailed, Stage, set_up
 from .watching import Watch, watching
@@ -54,6 +55,7 @@ class Figure(StrEnum):
     CLAIM_SQLITE = "claim-sqlite"
     JUDGE_1 = "judge-1"
     JUDGE_500 = "judge-500"
+    WINDOW = "window"
 
 
 def main(arguments: list[str]) -> int:
@@ -145,6 +147,8 @@ def _taken(stage: Stage, plan: Plan, chosen: frozenset[Figure], watch: Watch) ->
         name = Figure(f"judge-{items}")
         if name in chosen:
             report[name.value] = judge_report(take_judging(items, watch))
+    if Figure.WINDOW in chosen:
+        report["window"] = window_report(take_window(plan, watch))
     return report
 
 

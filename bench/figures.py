@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
-from . import claiming, drain, enqueue, judging, latency
+from . import claiming, drain, enqueue, judging, latency, window
 from .claiming import ClaimTimes
 from .contestant import Contestant, Place
 from .drain import DrainRound
@@ -18,6 +19,7 @@ from .judging import Judged
 from .latency import LatencyRound
 from .stage import Stage
 from .watching import Watch
+from .window import WindowRound
 from .with_outbox import Outbox
 from .with_plain_task import PlainTask
 
@@ -107,6 +109,15 @@ def take_judging(items: int, watch: Watch) -> Judged:
     """Take the figure `judge` for a report on so many items."""
     watch.round(f"judge, {items} items")
     return judging.take(items, watch)
+
+
+def take_window(plan: Plan, watch: Watch) -> Pairs[WindowRound]:
+    """Take the figure `window`: once with one that follows the receiver, once with one chosen by hand."""
+    orders = min(window.ORDERS, plan.messages)
+    follows, chosen = (
+        partial(window.take, limit, orders, watch) for limit in (window.LIMIT, window.CAPACITY)
+    )
+    return _in_turn("window", 1, watch, follows, chosen)
 
 
 def _in_turn(

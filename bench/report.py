@@ -16,6 +16,7 @@ from .figures import Pairs, Plan
 from .judging import Judged
 from .latency import MESSAGES_A_SECOND, LatencyRound, quantile
 from .tally import Tally
+from .window import WindowRound
 
 FIGURES = ("drain", "latency")
 """Those of messages that arrive."""
@@ -34,6 +35,9 @@ AT_MOST = {
     "judge-500": 2.0,
 }
 """What a ratio is meant to be; of these figures the lower is the better."""
+WINDOW = ("window",)
+"""That of a receiver that slows down."""
+AT_LEAST = {"window": 0.9}
 SIDES = ("outbox", "plain")
 SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
@@ -95,6 +99,19 @@ def judge_report(taken: Judged) -> dict[str, Any]:
     }
 
 
+def window_report(pairs: Pairs[WindowRound]) -> dict[str, Any]:
+    """Return rates in messages per second; the ratio is of the one that follows to the one chosen by hand."""
+    outbox, plain = ([each.rate for each in rounds] for rounds in (pairs.outbox, pairs.plain))
+    return {
+        "unit": "messages/s",
+        "outbox": _rates(outbox),
+        "plain": _rates(plain),
+        "ratio": _ratio(outbox, plain),
+        "settled_at": statistics.median(each.settled_at for each in pairs.outbox),
+        "timed_out": max(each.timed_out for each in pairs.outbox),
+    }
+
+
 def verdicts(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Return each figure's ratio, which way it is better, and whether it is what it is meant to be.
 
@@ -102,18 +119,19 @@ def verdicts(report: dict[str, Any]) -> list[dict[str, Any]]:
     """
     return [
         _verdict(name, report[name]["ratio"]["median"])
-        for name in _taken(report, FIGURES + TRANSACTIONS + CLAIMS + JUDGING)
+        for name in _taken(report, FIGURES + TRANSACTIONS + CLAIMS + JUDGING + WINDOW)
     ]
 
 
 def _verdict(name: str, ratio: float) -> dict[str, Any]:
-    target = AT_MOST.get(name)
+    lower = name in AT_MOST
+    target = AT_MOST.get(name, AT_LEAST.get(name))
     return {
         "figure": name,
         "ratio": ratio,
-        "better": "lower" if name in AT_MOST else "higher",
+        "better": "lower" if lower else "higher",
         "target": target,
-        "met": None if target is None else ratio <= target,
+        "met": None if target is None else (ratio <= target if lower else ratio >= target),
     }
 
 
@@ -152,6 +170,8 @@ def show(report: dict[str, Any], plan: Plan, console: Console) -> None:
         _add_claims(table, name, report[name])
     for name in _taken(report, JUDGING):
         _add_judging(table, name, report[name])
+    for name in _taken(report, WINDOW):
+        _add_window(table, name, report[name])
     console.print(table)
     for name in _taken(report, FIGURES):
         console.print(f"{name}: {'; '.join(_account(side, report[name][side]) for side in SIDES)}")
@@ -186,9 +206,16 @@ def _add_judging(table: Table, name: str, figure: dict[str, Any]) -> None:
     table.add_row("  replies/s", f"{figure['per_second']:.0f}")
 
 
+def _add_window(table: Table, name: str, figure: dict[str, Any]) -> None:
+    settled = f"settled at {figure['settled_at']:g}, {figure['timed_out']:.1%} timed out"
+    cells = (*_cells(figure, "median", 1), _times(figure), _meant(name, figure))
+    table.add_row(f"{name}, messages/s", *cells, settled)
+
+
 def _meant(name: str, figure: dict[str, Any]) -> str:
     verdict = _verdict(name, figure["ratio"]["median"])
-    return f"≤ {verdict['target']:g}, {'met' if verdict['met'] else 'missed'}"
+    sign = "≤" if verdict["better"] == "lower" else "≥"
+    return f"{sign} {verdict['target']:g}, {'met' if verdict['met'] else 'missed'}"
 
 
 def _cells(figure: dict[str, Any], name: str, digits: int) -> list[str]:

@@ -6,7 +6,9 @@ from .alerts import AlertSettings, Hook, HookKind, Severity
 from .answer_rule import AnswerRule
 from .destinations import Authentication, Destination
 from .errors import ConfigError
+from .limits import BreakerPolicy, Rate
 from .loading import Configuration, load, load_rules, load_settings
+from .pauses import Pause, paused_operations, paused_until
 from .queries import Check, CheckRule, Presence, Queries, Query
 from .reply_rules import ItemRule, ItemVerdict, ReplyRule, RulesFile, VerdictName, shadowing
 from .retry_policy import RetryPolicy
@@ -18,6 +20,7 @@ __all__ = [
     "AlertSettings",
     "AnswerRule",
     "Authentication",
+    "BreakerPolicy",
     "Check",
     "CheckRule",
     "ConfigError",
@@ -28,9 +31,11 @@ __all__ = [
     "HookKind",
     "ItemRule",
     "ItemVerdict",
+    "Pause",
     "Presence",
     "Queries",
     "Query",
+    "Rate",
     "ReplyRule",
     "RetryPolicy",
     "Rule",
@@ -43,5 +48,7 @@ __all__ = [
     "load",
     "load_rules",
     "load_settings",
+    "paused_operations",
+    "paused_until",
     "shadowing",
 ]

@@ -12,6 +12,8 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 from orderflow_outbox.messages import DESTINATION_NAME
 
 from .errors import SecretMissing
+from .limits import BreakerPolicy, Rate
+from .pauses import Pause
 from .retry_policy import RetryPolicy, merged
 from .values import Duration, SecretSource, Strict, web_address
 
@@ -48,7 +50,10 @@ class Destination(Strict):
     authentication: Authentication = Authentication.BASIC
     scope_in_query: bool = False
     window: int = Field(default=8, ge=1, le=256, strict=True)
+    rate: Rate | None = None
     attempt_deadline: Duration = timedelta(seconds=30)
+    pauses: list[Pause] = Field(default_factory=list)
+    breaker: BreakerPolicy = BreakerPolicy()
     retry: RetryPolicy
     operations: Mapping[str, OperationSettings] = Field(default_factory=dict)
 

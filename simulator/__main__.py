@@ -72,6 +72,19 @@ def _add_behaviour(parser: argparse.ArgumentParser) -> None:
         f"{', '.join(KINDS)} and keys operation, reference, times, delay (slow), status (500); "
         "for example slow:0.05:delay=2",
     )
+    add(
+        "--work",
+        metavar="SECONDS",
+        type=float,
+        default=0.0,
+        help="how long a request takes (default: %(default)s)",
+    )
+    add(
+        "--capacity",
+        metavar="N",
+        type=int,
+        help="more than so many at once take longer, by the square of how many times as many (default: any)",
+    )
     add("--seed", type=int, default=0, help="makes the faults repeatable (default: %(default)s)")
     add(
         "--missing-product",
@@ -113,6 +126,13 @@ def _password(parser: argparse.ArgumentParser, name: str | None) -> str:
 
 def _options(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> Options:
     given = parser.parse_args(arguments)
+    try:
+        return _options_of(parser, given)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _options_of(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Options:
     return Options(
         host=given.host,
         port=given.port,
@@ -123,6 +143,8 @@ def _options(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -
         organisations=given.organisation,
         faults=given.fault,
         seed=given.seed,
+        work=given.work,
+        capacity=given.capacity,
         missing_products=given.missing_product,
         ledger_file=given.ledger,
     )

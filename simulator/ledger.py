@@ -107,11 +107,12 @@ class Ledger:
         with self._lock:
             return list(self._accepted)
 
-    def enter(self) -> None:
-        """Count one more request in progress."""
+    def enter(self) -> int:
+        """Count one more request in progress; how many there are with it."""
         with self._lock:
             self._in_progress += 1
             self._most_in_progress = max(self._most_in_progress, self._in_progress)
+            return self._in_progress
 
     def leave(self) -> None:
         """Count one request less in progress."""

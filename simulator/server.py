@@ -74,13 +74,13 @@ class Server:
             await _continue(request)
         if request.raw_path.startswith(_CONTROL_PREFIX):
             return await self._control.answer(request)
-        self.ledger.enter()
+        in_progress = self.ledger.enter()
         try:
-            return await self._receive(request, await request.read())
+            return await self._receive(request, await request.read(), in_progress)
         finally:
             self.ledger.leave()
 
-    async def _receive(self, request: web.BaseRequest, body: bytes) -> web.StreamResponse:
+    async def _receive(self, request: web.BaseRequest, body: bytes, in_progress: int) -> web.StreamResponse:
         call = self._orderflow.read(request.method, request.raw_path, request.headers, body)
         fault = self._plan.pick(call.operation, call.references)
         record = self.ledger.receive(
@@ -100,6 +100,8 @@ class Server:
         if early:
             self.ledger.finish(record, early.status)
             return wire.whole(early)
+        if self.options.work:
+            await asyncio.sleep(self.options.seconds_of_work(in_progress))
         return await self._process(request, call, record, fault)
 
     async def _process(

@@ -67,6 +67,8 @@ class Rig:
         values = {
             "retry_after": ["100ms", "200ms", "400ms", "800ms"],
             "window": 4,
+            "limits": "",
+            "breaker": 'first_probe = "50ms"\nlongest_probe = "200ms"',
             "attempt_deadline": "500ms",
             "hooks": [],
             "broker_url": "",
@@ -81,6 +83,8 @@ class Rig:
             f'[destinations.main]\nurl = "{self.simulator.url}"\nuser = "shop"\n'
             'password = { env = "ORDERFLOW_MAIN_PASSWORD" }\n'
             f'window = {values["window"]}\nattempt_deadline = "{values["attempt_deadline"]}"\n'
+            f"{values['limits']}\n"
+            f"[destinations.main.breaker]\n{values['breaker']}\n"
             f"[destinations.main.retry]\nretry_after = {json.dumps(values['retry_after'])}\n"
             'retry_after_header_max = "200ms"\n'
         )

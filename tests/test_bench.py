@@ -159,6 +159,17 @@ def test_judging_is_timed_against_parsing_alone(folder: Path) -> None:
         assert (verdict["better"], verdict["target"]) == ("lower", target)
 
 
+def test_a_window_that_follows_is_timed_against_one_chosen_by_hand(folder: Path) -> None:
+    done = bench(folder, "window", "--messages", "40", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    (verdict,) = report["figures"]
+    assert (verdict["better"], verdict["target"]) == ("higher", 0.9)
+    assert report["window"]["outbox"]["median"] > 0
+    assert 1 <= report["window"]["settled_at"] <= 32
+    assert 0 <= report["window"]["timed_out"] < 1
+
+
 def test_a_ratio_is_judged_in_the_direction_of_its_figure() -> None:
     report = {
         "drain": {"ratio": {"median": 4.0}},
@@ -166,6 +177,7 @@ def test_a_ratio_is_judged_in_the_direction_of_its_figure() -> None:
         "enqueue-sqlite": {"ratio": {"median": 1.51}},
         "claim-postgresql": {"ratio": {"median": 1.5}},
         "claim-sqlite": {"ratio": {"median": 1.51}},
+        "window": {"ratio": {"median": 0.95}},
     }
     judged = [(each["figure"], each["better"], each["met"]) for each in verdicts(report)]
     assert judged == [
@@ -174,6 +186,7 @@ def test_a_ratio_is_judged_in_the_direction_of_its_figure() -> None:
         ("enqueue-sqlite", "lower", False),
         ("claim-postgresql", "lower", True),
         ("claim-sqlite", "lower", False),
+        ("window", "higher", True),
     ]
 
 

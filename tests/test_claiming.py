@@ -32,9 +32,10 @@ from tests.steps import (
     row,
     set_row,
 )
+from worker.looking import Looker
 from worker.replay import hold, resume
 from worker.settling import settle
-from worker.store.claiming import LOOK_AGAIN_AFTER, claim, next_due, open_destinations
+from worker.store.claiming import LOOK_AGAIN_AFTER, claim, next_due
 from worker.store.recording import record
 from worker.store.transactions import Store
 
@@ -158,13 +159,16 @@ def test_only_messages_of_the_destination_asked_for_are_claimed(engine: Engine, 
     assert claimed_ids(store) == [here]
 
 
-def test_held_destinations_are_not_open(store: Store) -> None:
+def test_nothing_is_claimed_for_a_destination_that_is_held(engine: Engine, store: Store) -> None:
     hold(store, "main", "ann", "their night")
-    with store.reading() as transaction:
-        assert open_destinations(transaction, ["main", "elsewhere"]) == ["elsewhere"]
+    put(engine)
+    there = put(engine, destination="elsewhere")
+    looker = Looker(store, LEASE)
+    look = looker.look({"main": 5, "elsewhere": 5})
+    assert ([each.id for each in look.claims], look.shut) == ([there], {"main"})
     resume(store, "main", "ann", "morning")
-    with store.reading() as transaction:
-        assert open_destinations(transaction, ["main", "elsewhere"]) == ["main", "elsewhere"]
+    look = looker.look({"main": 5, "elsewhere": 5})
+    assert (len(look.claims), look.shut) == (1, frozenset())
 
 
 def test_the_next_moment_is_that_of_the_message_due_first(engine: Engine, store: Store, clock: Clock) -> None:

@@ -20,13 +20,14 @@ from tests.documents import order
 from tests.shell import Ran, Shell
 from tests.steps import (
     DAY,
-    DELIVERED,
+    LATER,
     Clock,
     bury,
     claim_all,
-    claim_one,
     finish,
+    outcome,
     put,
+    recorder,
     row,
     rows,
     set_row,
@@ -128,47 +129,6 @@ def test_enqueuing_the_same_again_says_so(shell: Shell, document: Path) -> None:
     other = shell.any(*again, "--key", "order:SO-1")
     assert other.status == FAILED
     assert "so-1" in other.err
-
-
-def test_status_tells_how_many_stand_where(shell: Shell, engine: Engine, store: Store) -> None:
-    assert shell.good("status").out == "nothing waits, and no dead letter is open\n"
-    assert shell.good("status", "--json").json == {"destinations": [], "incidents": []}
-    bury(store, engine, key="order:1")
-    put(engine, key="order:1")
-    assert claim_all(store).claims == []
-    put(engine)
-    finish(store, DELIVERED)
-    put(engine)
-    told = shell.good("status", "--json").json
-    (main_row,) = told["destinations"]
-    assert main_row.pop("oldest_due_seconds") >= 0
-    now = {"pending": 2, "due": 1, "parked": 1, "sending": 0, "open_letters": 1}
-    assert main_row == {"destination": "main", "gate": "open", "gate_reason": None, **now}
-    assert [each["reason"] for each in told["incidents"]] == ["items_failed"]
-    shown = shell.good("status").out.splitlines()
-    assert shown[0].split()[:3] == ["destination", "gate", "pending"]
-    assert shown[1].split()[:7] == ["main", "open", "2", "1", "1", "0", "1"]
-    assert "main order-import items_failed, 1 ×" in shown[2]
-
-
-def test_totals_count_the_finished_too(shell: Shell, engine: Engine, store: Store) -> None:
-    bury(store, engine)
-    put(engine)
-    finish(store, DELIVERED)
-    (main_row,) = shell.good("status", "--totals", "--json").json["destinations"]
-    assert (main_row["pending"], main_row["open_letters"]) == (0, 1)
-    finished = {"delivered": 1, "dead": 1, "superseded": 0, "cancelled": 0}
-    assert {name: main_row[name] for name in finished} == finished
-    assert shell.good("status", "--totals").out.splitlines()[1].split()[6:8] == ["1", "1"]
-
-
-def test_a_message_in_an_engines_hands_is_counted_as_being_sent(
-    shell: Shell, engine: Engine, store: Store
-) -> None:
-    put(engine)
-    claim_one(store)
-    (main_row,) = shell.good("status", "--json").json["destinations"]
-    assert (main_row["pending"], main_row["sending"]) == (0, 1)
 
 
 def a_life(engine: Engine, store: Store) -> tuple[int, int]:
@@ -398,7 +358,23 @@ def test_a_destination_is_held_and_resumed(shell: Shell, engine: Engine) -> None
         "destination": "main",
         "gate": "open",
         "was_held": True,
+        "probed": False,
     }
+
+
+def test_one_left_alone_after_failures_is_probed_at_once_when_it_is_resumed(
+    shell: Shell, engine: Engine
+) -> None:
+    store = Store(engine)
+    for _ in range(5):
+        put(engine)
+    recorder(store).record([outcome(each, LATER) for each in claim_all(store).claims])
+    assert rows(engine, gate)[0]["breaker"] == "open"
+    said = "main was open already; its breaker is too: a probe is made now\n"
+    assert shell.good("resume", "main", *WHY).out == said
+    assert rows(engine, gate)[0]["probe_at"] <= datetime.now(UTC)
+    told = shell.good("resume", "main", *WHY, "--json").json
+    assert (told["was_held"], told["probed"]) == (False, True)
 
 
 def test_who_acts_is_the_user_named_in_the_environment(

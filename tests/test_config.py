@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import make_url
 
 from config import (
+    BreakerPolicy,
     ConfigError,
     Configuration,
     Destination,
@@ -89,7 +90,8 @@ TABLES = [
     (OUTBOX, "engine", EngineSettings, set()),
     (OUTBOX, "alerts", AlertSettings, set()),
     (OUTBOX, "flower", FlowerSettings, set()),
-    (DESTINATIONS, "destinations.main", Destination, {"retry", "operations"}),
+    (DESTINATIONS, "destinations.main", Destination, {"breaker", "retry", "operations"}),
+    (DESTINATIONS, "destinations.main.breaker", BreakerPolicy, set()),
     (DESTINATIONS, "destinations.main.retry", RetryPolicy, set()),
 ]
 
@@ -133,11 +135,16 @@ def test_what_stands_commented_out_in_the_shipped_files_works_too(
     monkeypatch.setenv("ALERT_MAIL", "mailto://desk@shop.test")
     text = DESTINATIONS.read_text(encoding="utf-8")
     ruled = re.sub(r"(?m)^retry_after = .*\n", "", text, count=1).replace("# exponential =", "exponential =")
+    ruled = re.sub(r"(?m)^pauses = .*\n", "", ruled).replace("# rate =", "rate =")
+    pauses = re.search(r"(?ms)^# pauses = \[.*?^# \]", text)
+    assert pauses is not None
+    ruled = ruled.replace(pauses[0], pauses[0].replace("# ", ""))
     hooks = re.search(r"(?ms)^# hooks = \[.*?^# \]", OUTBOX.read_text(encoding="utf-8"))
     assert hooks is not None
     alerts = "[alerts]\n" + hooks[0].replace("# ", "")
     configuration = written(tmp_path, ruled, alerts)
-    assert configuration.destinations["main"].retry.tries == 9
+    main = configuration.destinations["main"]
+    assert (main.retry.tries, main.rate and main.rate.per_second, len(main.pauses)) == (9, 10, 2)
     assert [hook.kind for hook in configuration.settings.alerts.hooks] == [
         "apprise",
         "webhook",
@@ -161,6 +168,17 @@ def test_the_numbers_told_of_the_shipped_schedule_are_what_is_computed() -> None
     assert f"a person is called {grouping.removesuffix(' s')} s later" in told
     assert f"after {policy.max_age.days} days and {grouping} at the latest" in told
     assert (in_words(policy.last_try_after), policy.tries) == ("27 h 36 min", 9)
+
+
+def test_the_number_told_of_probes_a_day_is_what_is_computed() -> None:
+    policy = load().destinations["main"].breaker
+    probes, passed = 0, policy.probe_after(0)
+    while passed < timedelta(days=1):
+        probes += 1
+        passed += policy.probe_after(probes)
+    told = " ".join(line.removeprefix("# ") for line in table(DESTINATIONS, "destinations.main.breaker"))
+    assert f"a day's outage sees {probes} probes" in told
+    assert probes <= 40
 
 
 def test_the_numbers_told_of_a_cancellation_are_what_is_computed() -> None:

@@ -16,7 +16,7 @@ from tests.steps import ALERT_TIMES, DELIVERED, LATER, LEASE, REFUSED, outcome, 
 from worker.database import connect
 from worker.looking import Looker
 from worker.replay import cancel, discard, replay
-from worker.store import finding, incidents, watching
+from worker.store import finding, incidents, standing, watching
 from worker.store.claiming import claim
 from worker.store.transactions import Store
 
@@ -48,7 +48,7 @@ _HISTORY = (
     """INSERT INTO outbox_audit (at, by, verb, why, message_id)
        SELECT now(), 'ann', 'discard', 'a test', id FROM outbox_message WHERE state = 'dead'""",
     """INSERT INTO outbox_attempt (message_id, n, finished_at, verdict, in_doubt)
-       SELECT id, 1, now(), 'delivered', false FROM outbox_message WHERE id % 5 = 0""",
+       SELECT id, 1, now() - interval '1 day', 'delivered', false FROM outbox_message WHERE id % 5 = 0""",
 )
 _WAITING = (
     f"""{_COLUMNS}
@@ -132,7 +132,8 @@ def a_days_work(made: Stocked) -> dict[str, list[Planned]]:
     watch("cancel", lambda: cancel(store, pending, "ann", "unwanted"))
     watch("show", lambda: read(made, lambda transaction: finding.life_of(transaction, pending)))
     watch("dead list", lambda: read(made, lambda t: finding.dead_letters(t, finding.Filter(), 20)))
-    watch("status", lambda: read(made, finding.standing))
+    watch("status", lambda: read(made, standing.standing))
+    watch("latest", lambda: read(made, lambda t: standing.latest_attempts(t, GROUP)))
     watch("alert due", lambda: read(made, incidents.has_due_alert))
     watch("alert", lambda: alert(made))
     watch("watch", lambda: read(made, watching.look))
@@ -209,6 +210,17 @@ def test_claims_records_sweeps_and_keys_use_the_indexes_made_for_them(old: Stock
     for statement, indexes in expected:
         for plan in (statement.custom, statement.generic):
             assert statement.scans(plan, "outbox_message") <= indexes, statement.statement
+
+
+@pytest.mark.parametrize("statistics", ["stale", "fresh"])
+def test_the_latest_attempts_are_found_without_the_history(old: Stocked, statistics: str) -> None:
+    if statistics == "fresh":
+        old.vacuum()
+    a_days_work(old)
+    look = of(planned(old.engine, lambda: read(old, standing.latest_attempts)), "outbox_attempt")
+    for plan in (look.custom, look.generic):
+        assert look.scans(plan, "outbox_attempt") == {"outbox_attempt_finished"}
+        assert look.scans(plan, "outbox_message") == {"outbox_message_pkey"}
 
 
 def test_an_index_on_leases_would_not_ruin_the_record(old: Stocked) -> None:

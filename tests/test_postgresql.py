@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,6 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, pool, text
 
 from orderflow_outbox import Resolution
-from orderflow_outbox.states import HELD
 from orderflow_outbox.tables import dead_letter, incident
 from tests import pgbouncer
 from tests.databases import Databases, on_postgresql
@@ -258,13 +258,14 @@ def test_two_that_write_the_same_gate_at_once_both_succeed(engine: Engine, store
 
     with ThreadPoolExecutor(1) as other:
         with store.writing() as transaction:
-            gates.set_refusals(transaction, "main", 2)
+            before = gates.lock(transaction, "main")
+            gates.write(transaction, "main", before, replace(before, refusals=2), None)
             waiting = other.submit(second)
             eventually(lambda: waits_for_a_lock(engine))
         waiting.result(10)
     with store.reading() as transaction:
-        assert gates.state_of(transaction, "main") == HELD
-        assert gates.refusals_in_a_row(transaction, "main") == 2
+        found = gates.read(transaction, ["main"])["main"]
+    assert (found.is_held, found.refusals) == (True, 2)
 
 
 def test_an_incident_is_not_closed_over_a_letter_that_comes_at_that_moment(

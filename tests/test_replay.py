@@ -297,7 +297,7 @@ def test_a_death_after_its_incident_was_resolved_opens_a_new_one(engine: Engine,
 def test_resuming_resolves_the_incident_of_the_hold(engine: Engine, store: Store, clock: Clock) -> None:
     with store.writing() as transaction:
         gates.hold(transaction, "main", why("http_401"), "the service", ALERT_TIMES)
-    assert resume(store, "main", "ann", "password renewed") is True
+    assert resume(store, "main", "ann", "password renewed").is_held
     assert [each["resolved_at"] for each in rows(engine, incident)] == [clock.now]
     assert [(each["state"], each["refusals_in_a_row"]) for each in rows(engine, gate)] == [("open", 0)]
-    assert resume(store, "main", "ann", "to be sure") is False
+    assert not resume(store, "main", "ann", "to be sure").is_held

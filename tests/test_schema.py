@@ -20,6 +20,7 @@ from tests.databases import on_postgresql, on_sqlite
 from tests.steps import DELIVERED, LEASE, Clock, claim_all, outcome, put, recorder, swept
 from worker import schema
 from worker.database import connect
+from worker.store import standing
 from worker.store.transactions import Store
 
 
@@ -170,6 +171,19 @@ def test_the_next_message_of_a_key_is_found_by_the_order_of_the_key(engine: Engi
     plan = plan_with(plans_of(engine, lambda: record([outcome(claims[0], DELIVERED)])), "first.position")
     assert "next USING INDEX outbox_message_order (destination=? AND key=? AND position=?)" in plan
     assert "first USING INDEX outbox_message_order (destination=? AND key=?)" in plan
+
+
+@on_sqlite
+def test_how_things_stand_is_read_from_what_waits_and_from_the_latest_attempts(engine: Engine) -> None:
+    def look() -> None:
+        with Store(engine, Clock()).reading() as transaction:
+            standing.standing(transaction)
+            standing.latest_attempts(transaction)
+
+    read = [line for _statement, plan in plans_of(engine, look) for line in plan.split("\n")]
+    for line in read:
+        assert not line.startswith("SCAN outbox_") or " INDEX " in line, line
+    assert any("outbox_attempt_finished (finished_at>?)" in line for line in read)
 
 
 @on_sqlite

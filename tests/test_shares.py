@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import timedelta
 from threading import Thread
 
@@ -20,15 +21,19 @@ from orderflow_outbox.tables import gate_share
 from simulator import Options
 from tests.databases import on_postgresql, on_sqlite
 from tests.rig import Place, engine_of, eventually, rig
-from tests.steps import SECOND, Clock, another_connection, destinations, rows
+from tests.steps import LEASE, SECOND, Clock, another_connection, destinations, rows
 from worker import holding
+from worker.gate import Ask
 from worker.holding import LASTING, Holding
 from worker.sharing import fair_shares
 from worker.slots import Slots
-from worker.store.shares import IDLE_SECONDS, give_back, take
+from worker.store import gates
+from worker.store.shares import IDLE_SECONDS, Granted, give_back_all, take
 from worker.store.transactions import LOCK_SECONDS, Store
+from worker.throttle import Window
 
 WINDOW = 8
+MAIN = destinations()["main"]
 
 
 @given(st.integers(0, 50), st.dictionaries(st.text(max_size=3), st.integers(0, 60), max_size=8))
@@ -64,14 +69,18 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(engine: Engine, clock: Clock) -> Store:
-    return Store(engine, clock)
+    store = Store(engine, clock)
+    with store.writing() as transaction:
+        gate = gates.lock(transaction, "main")
+        window = Window(WINDOW, WINDOW, clock.now)
+        gates.write(transaction, "main", gate, replace(gate, window=window), None)
+    return store
 
 
 def taken(store: Store, engine: str, wanted: int = WINDOW, in_use: int = 0) -> int:
     with store.writing() as transaction:
-        return take(
-            transaction, "main", engine, WINDOW, wanted=wanted, in_use=in_use, lasting=timedelta(seconds=5)
-        )
+        ask = Ask(wanted, in_use)
+        return take(transaction, "main", MAIN, engine, ask, lasting=LASTING, lease=LEASE).slots
 
 
 def in_all(store: Store) -> int:
@@ -124,14 +133,15 @@ def test_an_engine_with_nothing_to_send_holds_nothing(engine: Engine, store: Sto
     assert rows(engine, gate_share) == []
     taken(store, "a")
     with store.writing() as transaction:
-        give_back(transaction, "a")
+        give_back_all(transaction, "a")
     assert all_taken(store, "b") == 8
 
 
 def test_the_shares_of_one_destination_are_not_those_of_another(store: Store) -> None:
     taken(store, "a")
     with store.writing() as transaction:
-        other = take(transaction, "north", "b", 1, wanted=8, in_use=0, lasting=timedelta(seconds=5))
+        north = MAIN.model_copy(update={"window": 1})
+        other = take(transaction, "north", north, "b", Ask(8), lasting=LASTING, lease=LEASE).slots
     assert other == 1
 
 
@@ -189,11 +199,11 @@ def test_a_request_that_is_given_up_hands_its_turn_on() -> None:
 def test_a_message_that_comes_after_a_pause_does_not_wait_for_a_slot(store: Store) -> None:
     now = [0.0]
 
-    async def at_once(work: Callable[[], dict[str, int]]) -> dict[str, int]:
+    async def at_once(work: Callable[[], dict[str, Granted]]) -> dict[str, Granted]:
         return work()
 
     async def story() -> None:
-        slots_of = Holding(store, destinations(), at_once, lambda: now[0])
+        slots_of = Holding(store, destinations(), LEASE, at_once, lambda: now[0])
         await slots_of.renew({"main": 8})
         assert slots_of.slots["main"].held
         now[0] = 0.3
@@ -210,12 +220,12 @@ def test_a_message_that_comes_after_a_pause_does_not_wait_for_a_slot(store: Stor
 def test_while_a_database_is_away_slots_are_asked_for_four_times_a_second(store: Store) -> None:
     now, asked = [0.0], []
 
-    async def away(_work: object) -> dict[str, int]:
+    async def away(_work: object) -> dict[str, Granted]:
         asked.append(now[0])
         raise OSError("away")
 
     async def story() -> None:
-        slots_of = Holding(store, destinations(), away, lambda: now[0])
+        slots_of = Holding(store, destinations(), LEASE, away, lambda: now[0])
         for _ in range(100):
             with suppress(OSError):
                 await slots_of.renew({"main": 8})
@@ -235,7 +245,7 @@ def test_an_engine_that_is_frozen_while_it_takes_slots_keeps_the_others_waiting_
 ) -> None:
     begun = time.monotonic()
     with pytest.raises(DBAPIError, match="idle-in-transaction"), store.writing() as transaction:  # noqa: PT012
-        take(transaction, "main", "frozen", WINDOW, wanted=8, in_use=0, lasting=LASTING)
+        take(transaction, "main", MAIN, "frozen", Ask(8), lasting=LASTING, lease=LEASE)
         assert taken(Store(another_connection(engine)), "b") > 0
     assert IDLE_SECONDS - 0.5 < time.monotonic() - begun < LOCK_SECONDS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -104,6 +105,30 @@ def test_a_held_destination_is_the_reason_and_there_is_no_next_try(engine: Engin
     assert found.next_try_at is None
     resume(store, "main", "ann", "it has moved")
     assert asked(engine, message_id).next_try_at is not None
+
+
+def test_a_destination_that_is_left_alone_is_the_reason_and_its_probe_the_next_try(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    for _ in range(5):
+        put(engine)
+    assert recorder(store).record([outcome(each, LATER) for each in claim_all(store).claims])
+    found = asked(engine, put(engine))
+    words = "main fails at present, and is only tried from time to time: as the reply said"
+    assert (found.reason, found.next_try_at) == (words, clock.now + timedelta(seconds=5))
+
+
+def test_a_pause_that_the_destination_asked_for_is_the_reason(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    put(engine)
+    asks = replace(LATER, not_before=timedelta(minutes=10))
+    assert recorder(store).record([outcome(each, asks) for each in claim_all(store).claims])
+    found = asked(engine, put(engine))
+    assert (found.reason, found.next_try_at) == (
+        "main has asked for a pause",
+        clock.now + timedelta(minutes=10),
+    )
 
 
 def test_a_delivered_message_says_when_it_was(engine: Engine, store: Store, clock: Clock) -> None:

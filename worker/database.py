@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
 from config import ConfigError
+from orderflow_outbox.errors import OutboxError
 from orderflow_outbox.sqlite import prepare
 
 CONNECTIONS = 2
@@ -71,6 +74,19 @@ def sqlite_file(url: SecretStr) -> Path | None:
     parsed = make_url(url.get_secret_value())
     is_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
     return Path(str(parsed.database)) if is_file else None
+
+
+class DatabaseTrouble(OutboxError):
+    """The database could not be used; why, in one line."""
+
+
+@contextmanager
+def trouble_in_one_line() -> Iterator[None]:
+    """Raise what a driver raises as `DatabaseTrouble`."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise DatabaseTrouble(trouble(error)) from None
 
 
 def trouble(error: DBAPIError) -> str:

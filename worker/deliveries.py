@@ -99,6 +99,7 @@ class Outcome:
     Attributes:
         checked_by: the query that was asked instead of sending the message.
         checkable: whether a check can settle the doubt that the message is in.
+        probe: whether it was let through the gate of its destination as a probe.
     """
 
     claim: Claim
@@ -111,6 +112,7 @@ class Outcome:
     items: tuple[ItemResult, ...] = ()
     checked_by: str | None = None
     checkable: bool = False
+    probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -28,6 +28,7 @@ from .attempting import Attempter
 from .chores import Chores, happened
 from .deliveries import Claim, Outcome
 from .holding import RENEWED_EVERY_SECONDS, Holding
+from .in_hand import InHand
 from .looking import Look, Looker
 from .ports import Announce, Step, Wake
 from .pulse import Pulse
@@ -82,12 +83,17 @@ class Engine:
         self._attempter = Attempter(configuration, transport, settings.engine.lease)
         pulse = Pulse(announce)
         self._recorder = Recorder(store, configuration, alert_times, pulse)
-        self._looker = Looker(store, settings.engine.lease, configuration.catalogue.superseded_by)
         self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-store")
-        self._holding = Holding(store, self._destinations, self._in_store_thread)
+        self._holding = Holding(store, self._destinations, settings.engine.lease, self._in_store_thread)
+        self._looker = Looker(
+            store,
+            settings.engine.lease,
+            configuration.catalogue.superseded_by,
+            {name: each.pauses for name, each in self._destinations.items()},
+            self._holding.engine,
+        )
         self._due = frozenset[str]()
-        self._waiting: dict[str, set[asyncio.Task[None]]] = {name: set() for name in self._destinations}
-        self._sending: dict[str, set[asyncio.Task[None]]] = {name: set() for name in self._destinations}
+        self._in_hand = InHand(self._destinations)
         self._results: list[Outcome] = []
         self._results_ready = asyncio.Event()
         self._stir = asyncio.Event()
@@ -135,7 +141,7 @@ class Engine:
             while not self._stopping:
                 look = await self._claim()
                 for claim in look.claims:
-                    self._start(claim, look.lease_ends)
+                    self._in_hand.take(claim.destination, partial(self._deliver, claim, look.lease_ends))
                 await self._rest(look)
             self._chores.stop()
             await self._drain()
@@ -157,6 +163,7 @@ class Engine:
             self._database.off(error)
             return Look(wait=poll)
         self._database.on()
+        await self._leave_alone(look.shut)
         if look.full:
             self._rouse_siblings()
         return look
@@ -169,21 +176,22 @@ class Engine:
             look = Look(wait=self._settings.engine.poll.total_seconds())
         else:
             look = await self._in_store_thread(partial(self._looker.look, {**room, **without_slots}))
-        self._due = look.full | (without_room - without_slots.keys())
+        self._due = look.full | (without_room - without_slots.keys() - look.shut)
         return replace(look, full=self._due)
 
     def _wanted(self) -> dict[str, int]:
         """Return how many slots there is a use for: for what is in hand, and for what is known to be due."""
         return {
-            name: self._in_hand(name) + (each.window if name in self._due else 0)
+            name: self._in_hand.number(name) + (each.window if name in self._due else 0)
             for name, each in self._destinations.items()
         }
 
-    def _start(self, claim: Claim, lease_ends: float) -> None:
-        waiting = self._waiting[claim.destination]
-        task = asyncio.create_task(self._deliver(claim, lease_ends))
-        waiting.add(task)
-        task.add_done_callback(waiting.discard)
+    async def _leave_alone(self, shut: Collection[str]) -> None:
+        """Begin no more requests to destinations that are shut, but for a probe that is this engine's."""
+        names = [name for name in shut if not self._holding.is_probing(name)]
+        for name in names:
+            self._holding.shut(name)
+        await self._in_hand.let_go(names)
 
     async def _deliver(self, claim: Claim, lease_ends: float) -> None:
         try:
@@ -192,20 +200,19 @@ class Engine:
                 outcome = self._attempter.unsent(claim) if stopped else await self._send(claim, lease_ends)
         except asyncio.CancelledError:  # stopped while waiting for a slot
             outcome = self._attempter.unsent(claim)
+        self._holding.answered(outcome)
         self._results.append(outcome)
         self._results_ready.set()
         self._stir.set()
 
     async def _send(self, claim: Claim, lease_ends: float) -> Outcome:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 (a coroutine runs in a task)
-        self._waiting[claim.destination].discard(task)
-        self._sending[claim.destination].add(task)
+        probe = self._holding.is_probing(claim.destination)
+        self._in_hand.begin_sending(claim.destination)
         self._announce(Step.STARTED, claim, "", 0.0)
         try:
-            return await self._attempter.attempt(claim, lease_ends)
+            return replace(await self._attempter.attempt(claim, lease_ends), probe=probe)
         finally:
-            self._sending[claim.destination].discard(task)
+            self._in_hand.end_sending(claim.destination)
 
     async def _keep_recording(self) -> None:
         while True:
@@ -216,32 +223,26 @@ class Engine:
                 written = await self._in_store_thread(partial(self._recorder.record, group))
                 if written:
                     del self._results[: len(group)]
+                    await self._leave_alone(self._recorder.shut)
                     self._stir.set()
                 else:
                     await asyncio.sleep(self._recorder.retry_seconds)
 
     async def _drain(self) -> None:
         """Give back what waits, finish what is in progress within the bound, then cut it short."""
-        await asyncio.sleep(0)  # a task cancelled before its first step could not give anything back
-        for task in self._tasks(self._waiting):
-            task.cancel()
-        in_progress = self._tasks(self._sending)
-        if not in_progress:
-            return
+        await self._in_hand.let_go(self._destinations)
         ends = time.monotonic() + self._settings.engine.drain.total_seconds()
-        while self._tasks(self._sending) and (left := ends - time.monotonic()) > 0:
-            await asyncio.wait(in_progress, timeout=min(left, RENEWED_EVERY_SECONDS))
+        while self._in_hand.are_sending and (left := ends - time.monotonic()) > 0:
+            await self._in_hand.finished(min(left, RENEWED_EVERY_SECONDS))
             with suppress(Exception):  # should they lapse, another engine's are too many beside them
-                await self._holding.renew({name: len(tasks) for name, tasks in self._sending.items()})
-        for task in self._tasks(self._sending):
-            task.cancel()
-        await asyncio.gather(*in_progress, return_exceptions=True)
+                await self._holding.renew({name: self._in_hand.sending(name) for name in self._destinations})
+        await self._in_hand.cut_short()
 
     async def _until_recorded(self) -> None:
         """Wait until every result is written; past the bound the leases run out instead."""
         ends = time.monotonic() + LAST_RECORD_SECONDS
         await asyncio.sleep(0)  # lets the tasks just cancelled hand in their outcome
-        while self._results or self._tasks(self._waiting):
+        while self._results or self._in_hand.are_waiting:
             self._stir.clear()
             if not await happened(self._stir, ends - time.monotonic()):
                 log.error("%d results could not be written before the stop", len(self._results))
@@ -267,16 +268,15 @@ class Engine:
             return {}
         room = {}
         for name, slots in self._holding.slots.items():
-            free = 2 * slots.held - self._in_hand(name)
-            if slots.held and free >= max(1, slots.held // 2):
+            free, least = 2 * slots.held - self._in_hand.number(name), max(1, slots.held // 2)
+            if slots.to_begin is not None:
+                free, least = min(free, slots.to_begin - self._in_hand.waiting(name)), 1
+            if slots.held and free >= least:
                 room[name] = free
         return room
 
-    def _in_hand(self, destination: str) -> int:
-        return len(self._waiting[destination]) + len(self._sending[destination])
-
     def _is_busy(self) -> bool:
-        return bool(self._results or self._tasks(self._waiting) or self._tasks(self._sending))
+        return bool(self._results) or self._in_hand.are_waiting or self._in_hand.are_sending
 
     def _rouse_siblings(self) -> None:
         now = time.monotonic()
@@ -290,7 +290,3 @@ class Engine:
         if not (await asyncio.wait((done,), timeout=SILENCE_SECONDS))[0]:
             self._database.off(TimeoutError(f"no word for {SILENCE_SECONDS:g} s"))
         return await done
-
-    @staticmethod
-    def _tasks(by_destination: dict[str, set[asyncio.Task[None]]]) -> list[asyncio.Task[None]]:
-        return [task for tasks in by_destination.values() for task in tasks]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from config import Destination
 
+from .deliveries import Outcome
+from .gate import Ask, begun_at, is_good
 from .slots import Slots
 from .store import shares
+from .store.shares import Granted
 from .store.transactions import Store
 
 LASTING = timedelta(seconds=5)
@@ -23,19 +27,25 @@ ASKED_AGAIN_AFTER_SECONDS = 0.25
 """How soon an engine asks again that has too few or too many, or more in use than it may go on holding."""
 INFINITY = float("inf")
 
-InStoreThread = Callable[[Callable[[], dict[str, int]]], Awaitable[dict[str, int]]]
+MOST_ANSWERS = 1000
+"""So many of the latest good answers are told of when asking."""
+
+InStoreThread = Callable[[Callable[[], dict[str, Granted]]], Awaitable[dict[str, Granted]]]
+Recent = deque[tuple[datetime, float]]
 
 
 class Holding:
-    """What one engine holds of every destination; used in the engine's loop.
+    """What one engine may do at every destination; used in the engine's loop.
 
     Args:
         store: the engine's own.
-        destinations: with their windows.
+        destinations: with their limits.
+        lease: after which a probe that was not reported on is given up.
         in_store_thread: runs a transaction where the engine claims and records.
         monotonic: the process's clock.
 
     Attributes:
+        engine: the name it holds them by.
         slots: by destination.
     """
 
@@ -43,17 +53,36 @@ class Holding:
         self,
         store: Store,
         destinations: Mapping[str, Destination],
+        lease: timedelta,
         in_store_thread: InStoreThread,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._engine = uuid.uuid4().hex
-        self._windows = {name: each.window for name, each in destinations.items()}
+        self._destinations = destinations
+        self._lease = lease
         self._in_store_thread = in_store_thread
         self._monotonic = monotonic
         self._asked_at = dict.fromkeys(destinations, float("-inf"))
         self._in_vain: set[str] = set()
+        self._shut: set[str] = set()
+        self._probing: set[str] = set()
+        self._answers: dict[str, Recent] = {name: deque(maxlen=MOST_ANSWERS) for name in destinations}
+        self.engine = uuid.uuid4().hex
         self.slots = {name: Slots(monotonic) for name in destinations}
+
+    def is_probing(self, destination: str) -> bool:
+        """Tell whether a request that is begun now is a probe."""
+        return destination in self._probing
+
+    def shut(self, destination: str) -> None:
+        """Begin no request any more before asking again."""
+        self._shut.add(destination)
+        self.slots[destination].grant(0, float("-inf"))
+
+    def answered(self, outcome: Outcome) -> None:
+        """Note how long the destination took for a good answer, for the next time of asking."""
+        if is_good(outcome):
+            self._answers[outcome.claim.destination].append((begun_at(outcome), outcome.seconds))
 
     async def renew(self, wanted: Mapping[str, int]) -> None:
         """Ask for slots, renew them or give them back, where it is time to.
@@ -66,13 +95,13 @@ class Holding:
         if not wants:
             return
         begun = self._monotonic()
-        in_use = {name: self.slots[name].in_use for name in wants}
+        asks = {name: self._ask_for(name, number) for name, number in wants.items()}
         self._asked_at.update(dict.fromkeys(wants, begun))
         self._in_vain.update(wants)
-        got = await self._in_store_thread(partial(self._ask, wants, in_use))
-        self._in_vain.difference_update(name for name in wants if got[name] or not wants[name])
-        for name, number in got.items():
-            self.slots[name].grant(number, begun + LASTING.total_seconds() - MARGIN_SECONDS)
+        got = await self._in_store_thread(partial(self._take, asks))
+        self._in_vain.difference_update(name for name in wants if got[name].slots or not wants[name])
+        for name, granted in got.items():
+            self._heed(name, granted, begun + LASTING.total_seconds() - MARGIN_SECONDS)
 
     async def give_back(self) -> None:
         """Give everything back."""
@@ -83,35 +112,52 @@ class Holding:
         return min(self._seconds_left(name, number) for name, number in self._useful(wanted).items())
 
     def _useful(self, wanted: Mapping[str, int]) -> dict[str, int]:
-        return {name: min(wanted[name], window) for name, window in self._windows.items()}
+        return {name: min(wanted[name], each.window) for name, each in self._destinations.items()}
 
     def _seconds_left(self, name: str, wanted: int) -> float:
         slots = self.slots[name]
         if not (wanted or slots.held or slots.in_use):
             return INFINITY
-        if wanted and not slots.held and name not in self._in_vain:
+        if wanted and not slots.held and name not in self._in_vain | self._shut:
             return 0.0  # a message has come after a pause
         # Whoever holds them all finds out soon whether another has come for some.
-        uneasy = wanted != slots.held or slots.in_use > slots.held or slots.held == self._windows[name]
-        pause = ASKED_AGAIN_AFTER_SECONDS if uneasy else RENEWED_EVERY_SECONDS
+        uneasy = (
+            wanted != slots.held
+            or slots.in_use > slots.held
+            or slots.held == self._destinations[name].window
+            or slots.to_begin is not None
+        )
+        pause = ASKED_AGAIN_AFTER_SECONDS if uneasy and name not in self._shut else RENEWED_EVERY_SECONDS
         return self._asked_at[name] + pause - self._monotonic()
 
-    def _ask(self, wanted: Mapping[str, int], in_use: Mapping[str, int]) -> dict[str, int]:
+    def _ask_for(self, name: str, wanted: int) -> Ask:
+        slots, answers = self.slots[name], tuple(self._answers[name])
+        self._answers[name].clear()
+        return Ask(wanted, slots.in_use, slots.to_begin or 0, answers)
+
+    def _heed(self, name: str, granted: Granted, until: float) -> None:
+        change = self._shut.add if granted.is_shut else self._shut.discard
+        change(name)
+        change = self._probing.add if granted.is_probe else self._probing.discard
+        change(name)
+        self.slots[name].grant(granted.slots, until, granted.to_begin)
+
+    def _take(self, asks: Mapping[str, Ask]) -> dict[str, Granted]:
         got = {}
-        for name, number in wanted.items():
+        for name, ask in asks.items():
             with self._store.writing() as transaction:
                 got[name] = shares.take(
                     transaction,
                     name,
-                    self._engine,
-                    self._windows[name],
-                    wanted=number,
-                    in_use=in_use[name],
+                    self._destinations[name],
+                    self.engine,
+                    ask,
                     lasting=LASTING,
+                    lease=self._lease,
                 )
         return got
 
-    def _give_back(self) -> dict[str, int]:
+    def _give_back(self) -> dict[str, Granted]:
         with self._store.writing() as transaction:
-            shares.give_back(transaction, self._engine)
+            shares.give_back_all(transaction, self.engine)
         return {}

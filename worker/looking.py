@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
 
+from config import Pause, paused_operations
+
 from .deliveries import Claim
 from .frontier import Frontier
-from .store.claiming import claim, next_due, open_destinations
+from .gate import opens_at, paused_by_calendar
+from .store import gates
+from .store.claiming import claim, next_due
 from .store.obsolescence import SupersededBy, outdated
 from .store.recording import retire
 from .store.transactions import Store
@@ -28,12 +32,14 @@ class Look:
         lease_ends: when their leases run out, by the monotonic clock; on the safe side, since it is
             counted from before the claim.
         full: destinations of which more may be due.
+        shut: destinations that get nothing now but a probe, which is not this engine's to make.
         wait: seconds until the next message is due, at most those given.
     """
 
     claims: list[Claim] = field(default_factory=list)
     lease_ends: float = 0.0
     full: frozenset[str] = frozenset()
+    shut: frozenset[str] = frozenset()
     wait: float = 1.0
 
 
@@ -44,6 +50,8 @@ class Looker:
         store: the engine's own.
         lease: how long what is claimed is held.
         superseded_by: by an operation, those whose later messages make its own obsolete.
+        pauses: of destinations, by the calendar.
+        engine: the name that this engine makes probes by.
         longest_wait: seconds until the next look when nothing is due.
         monotonic: the process's clock, by which leases are watched.
     """
@@ -53,12 +61,16 @@ class Looker:
         store: Store,
         lease: timedelta,
         superseded_by: SupersededBy = MappingProxyType({}),
+        pauses: Mapping[str, Sequence[Pause]] = MappingProxyType({}),
+        engine: str = "",
         longest_wait: float = 1.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._lease = lease
         self._superseded_by = superseded_by
+        self._pauses = pauses
+        self._engine = engine
         self._longest_wait = longest_wait
         self._monotonic = monotonic
         self._frontier = Frontier()
@@ -71,7 +83,8 @@ class Looker:
         """
         begun = self._monotonic()
         self._frontier.begin(begun)
-        waits = self._what_is_due(room)
+        waits, shut = self._what_is_due(room)
+        room = {name: 0 if name in shut else number for name, number in room.items()}
         due = [name for name, wait in waits.items() if wait <= 0]
         without_room = frozenset(name for name in due if not room[name])
         names = [name for name in waits if room[name]]
@@ -81,26 +94,46 @@ class Looker:
         else:
             wait = min((wait for wait in waits.values() if wait > 0), default=self._longest_wait)
             look = Look(full=without_room, wait=min(wait, self._longest_wait))
+        look = replace(look, shut=shut)
         ended = self._monotonic()
         self._frontier.end(ended, ended - begun)
         return look
 
-    def _what_is_due(self, room: Mapping[str, int]) -> dict[str, float]:
-        """Return, by open destination, the seconds until its first message is due."""
-        waits = {}
+    def _what_is_due(self, destinations: Collection[str]) -> tuple[dict[str, float], frozenset[str]]:
+        """Return, by destination, the seconds until something may be sent, and which ones are shut.
+
+        Those that nobody may send to before a person says so are left out.
+        """
+        waits, shut = {}, set()
         with self._store.reading() as transaction:
-            for name in open_destinations(transaction, room):
+            now = transaction.now
+            for name, gate in gates.read(transaction, destinations).items():
+                pauses = self._pauses.get(name, ())
+                opens = opens_at(gate, self._engine, now, pauses)
+                paused = paused_by_calendar(pauses, now) is not None
+                if (paused or gate.is_shut(now)) and gate.prober != self._engine:
+                    shut.add(name)
+                if opens is None or opens > now:
+                    waits[name] = self._longest_wait if opens is None else (opens - now).total_seconds()
+                    continue
                 due_at = next_due(transaction, name, self._frontier.since(name))
                 waits[name] = self._longest_wait
                 if due_at is not None:
-                    waits[name] = (due_at - transaction.now).total_seconds()
-                self._frontier.met(name, min(due_at or transaction.now, transaction.now))
-        return waits
+                    waits[name] = (due_at - now).total_seconds()
+                self._frontier.met(name, min(due_at or now, now))
+        return waits, frozenset(shut)
 
     def _claim(self, names: list[str], room: Mapping[str, int], begun: float) -> Look:
         with self._store.writing() as transaction:
             claimed = {
-                name: claim(transaction, name, room[name], self._lease, self._frontier.since(name))
+                name: claim(
+                    transaction,
+                    name,
+                    room[name],
+                    self._lease,
+                    self._frontier.since(name),
+                    paused_operations(self._pauses.get(name, ()), transaction.now),
+                )
                 for name in names
             }
             claims = [each for one in claimed.values() for each in one.claims]

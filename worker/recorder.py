@@ -16,23 +16,19 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from config import Configuration
 from orderflow_outbox import State
-from orderflow_outbox.states import HELD
 
 from .deliveries import Outcome, Settlement
+from .gatekeeper import Gatekeeper
 from .ports import Announce, Step
 from .settling import obsolete, settle, when_dead
-from .store import gates
 from .store.causes import AlertTimes
 from .store.obsolescence import outdated
 from .store.recording import record, still_held
 from .store.transactions import Store, Transaction
 from .switch import LoggedSwitch
-from .verdicts import Hold, Why
 
 GROUP_SIZE = 250
 RETRY_SECONDS = 0.5
-REFUSALS_BEFORE_HOLD = 3
-HELD_BY = "the service"
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +54,7 @@ class Recorder:
         self._superseded_by = configuration.catalogue.superseded_by
         self._alert_times = alert_times
         self._announce = announce
+        self._gatekeeper = Gatekeeper(configuration.destinations, alert_times)
         self.recorded = 0
         self._writing = LoggedSwitch(log, "results are written again", "results cannot be written")
 
@@ -65,6 +62,11 @@ class Recorder:
     def is_stuck(self) -> bool:
         """Whether the last group could not be written."""
         return not self._writing.is_on
+
+    @property
+    def shut(self) -> frozenset[str]:
+        """The destinations of the last group that were found shut, or were shut by what came of it."""
+        return self._gatekeeper.shut
 
     def record(self, outcomes: Sequence[Outcome]) -> bool:
         """Write a group; return False when the database cannot be written to just now."""
@@ -105,7 +107,7 @@ class Recorder:
             held = still_held(transaction, [each.claim for each in outcomes])
             settlements = self._settled_all(transaction, [each for each in outcomes if each.claim.id in held])
             children = record(transaction, settlements, self._alert_times, with_evidence)
-            self._count_refusals(transaction, settlements)
+            self._gatekeeper.note(transaction, [each.outcome for each in settlements])
         for each in outcomes:
             if each.claim.id not in held:
                 log.warning(
@@ -116,36 +118,17 @@ class Recorder:
         return [*settlements, *children]
 
     def _settled_all(self, transaction: Transaction, outcomes: Sequence[Outcome]) -> list[Settlement]:
-        settlements = [self._settled(each, transaction) for each in outcomes]
+        closed = self._gatekeeper.found_closed(transaction, outcomes)
+        settlements = [self._settled(*each, transaction) for each in zip(outcomes, closed, strict=True)]
         to_do = [each.claim for each in settlements if each.state is not State.DELIVERED or each.children]
         over = outdated(transaction, to_do, self._superseded_by)
         return [obsolete(each) if each.claim.id in over else each for each in settlements]
 
-    def _settled(self, outcome: Outcome, transaction: Transaction) -> Settlement:
+    def _settled(self, outcome: Outcome, closed: bool, transaction: Transaction) -> Settlement:
         claim = outcome.claim
         policy = self._destinations[claim.destination].retry_policy(claim.operation)
         followers = when_dead(self._catalogue, claim.operation)
-        return settle(outcome, transaction.now, policy, followers, random.random)
-
-    def _count_refusals(self, transaction: Transaction, settlements: Sequence[Settlement]) -> None:
-        """Hold a destination that has turned us away three times in a row."""
-        for destination in sorted({each.claim.destination for each in settlements}):
-            known = count = gates.refusals_in_a_row(transaction, destination)
-            why = None
-            for outcome in (each.outcome for each in settlements if each.claim.destination == destination):
-                if isinstance(outcome.verdict, Hold):
-                    count, why = count + 1, outcome.verdict.why
-                elif outcome.reply is not None:
-                    count, why = 0, None
-            if count != known:
-                gates.set_refusals(transaction, destination, count)
-            if why is not None and count >= REFUSALS_BEFORE_HOLD:
-                self._hold(transaction, destination, why)
-
-    def _hold(self, transaction: Transaction, destination: str, why: Why) -> None:
-        if gates.state_of(transaction, destination) != HELD:
-            gates.hold(transaction, destination, why, HELD_BY, self._alert_times)
-            log.error("destination %s is held: %s", destination, why.text)
+        return settle(outcome, transaction.now, policy, followers, random.random, breaker_is_closed=closed)
 
     def _tell(self, settlement: Settlement) -> None:
         verdict = settlement.outcome.verdict

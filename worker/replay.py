@@ -9,6 +9,7 @@ from typing import Any
 from orderflow_outbox import PREDEFINED, Catalogue, Resolution, State
 from orderflow_outbox.errors import OutboxError
 
+from .gate import Gate
 from .store import gates, resolving
 from .store.burying import close_settled_incidents
 from .store.finding import message_row
@@ -125,12 +126,16 @@ def hold(store: Store, destination: str, by: str, why: str) -> None:
         resolving.note_audit(transaction, verb="hold", by=by, why=why, destination=destination)
 
 
-def resume(store: Store, destination: str, by: str, why: str) -> bool:
-    """Claim for a held destination again; return whether it was held."""
+def resume(store: Store, destination: str, by: str, why: str) -> Gate:
+    """Claim for a held destination again, and make a probe at once of one whose breaker is open.
+
+    Returns:
+        The gate as it was before.
+    """
     with store.writing() as transaction:
-        was_held = gates.resume(transaction, destination, by)
+        before = gates.resume(transaction, destination, by)
         resolving.note_audit(transaction, verb="resume", by=by, why=why, destination=destination)
-        return was_held
+        return before
 
 
 def _obsolete_by(transaction: Transaction, origin: Any, by: Sequence[str]) -> str | None:

@@ -24,10 +24,13 @@ def settle(
     policy: RetryPolicy,
     followers: WhenDead,
     chance: Callable[[], float],
+    *,
+    breaker_is_closed: bool = True,
 ) -> Settlement:
     """Return where the message of `outcome` goes from here.
 
     Args:
+        breaker_is_closed: whether it was when this came; if not, a failure of the destination spends no try.
         followers: whether later messages of its key wait for it when it dies.
         chance: gives a number from 0 to 1, for the jitter.
     """
@@ -39,6 +42,9 @@ def settle(
             return _dead(outcome, why, followers)
         case Hold():
             return _again(outcome, now + HOLD_WAIT, outcome.claim.tries)
+        case RetryLater(systemic=True) if not breaker_is_closed:
+            # Due at once, for the gate keeps it: behind those that were due before it.
+            return _again(outcome, now, outcome.claim.tries)
         case RetryLater() as later:
             return _retried(outcome, now, policy, followers, later, chance())
         case None:

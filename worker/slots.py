@@ -12,7 +12,8 @@ class Slots:
     """A number of slots that changes, for as long as it was granted; used in one event loop.
 
     A request takes one from its first byte to its reply. Past the time granted none is begun, since another
-    engine may have been given the slots; those in progress go on.
+    engine may have been given the slots; those in progress go on. Where only so many requests may begin, as
+    with a rate or for a probe, a slot that comes free is not enough.
 
     Args:
         monotonic: the process's clock.
@@ -22,6 +23,7 @@ class Slots:
         self._monotonic = monotonic
         self._granted = 0
         self._until = float("-inf")
+        self._to_begin: int | None = None
         self._in_use = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
@@ -34,13 +36,18 @@ class Slots:
     def in_use(self) -> int:
         return self._in_use
 
-    def grant(self, number: int, until: float) -> None:
+    @property
+    def to_begin(self) -> int | None:
+        """How many requests may begin; None for any number."""
+        return self._to_begin
+
+    def grant(self, number: int, until: float, to_begin: int | None = None) -> None:
         """Hold `number` of them from now on, until a moment by the monotonic clock."""
-        self._granted, self._until = number, until
+        self._granted, self._until, self._to_begin = number, until, to_begin
         self._let_in()
 
     async def __aenter__(self) -> None:
-        while self._in_use >= self.held:
+        while self._free() <= 0:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             try:
@@ -51,14 +58,20 @@ class Slots:
                 self._let_in()  # where its turn had come, it is another's now
                 raise
         self._in_use += 1
+        if self._to_begin is not None:
+            self._to_begin -= 1
 
     async def __aexit__(self, *_: object) -> None:
         self._in_use -= 1
         self._let_in()
 
+    def _free(self) -> int:
+        free = self.held - self._in_use
+        return free if self._to_begin is None else min(free, self._to_begin)
+
     def _let_in(self) -> None:
         """Wake as many as there are slots free."""
-        for _ in range(min(len(self._waiting), self.held - self._in_use)):
+        for _ in range(min(len(self._waiting), self._free())):
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)

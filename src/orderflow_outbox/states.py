@@ -23,6 +23,9 @@ class State(StrEnum):
 HELD = "held"
 """The state of a gate that nothing is sent through."""
 
+CLOSED = "closed"
+"""The state of the breaker of a gate while the destination works."""
+
 RELEASED = "released"
 """The verdict of an attempt that a stop cut short."""
 

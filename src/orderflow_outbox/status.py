@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Executable, func, select
 
@@ -14,7 +14,7 @@ from .errors import InvalidQuestion, shown
 from .lookup import numbers_of_key
 from .messages import MAX_VERSION
 from .operations import CONTROL_CHARACTER
-from .states import HELD, RELEASED, Resolution, State
+from .states import CLOSED, HELD, RELEASED, Resolution, State
 from .tables import attempt, audit, dead_letter, gate, item, message
 
 _elder = message.alias("elder")
@@ -148,16 +148,18 @@ def _status(connection: Connection, message_id: int) -> Status | None:
     row = connection.execute(statement).one_or_none()
     if row is None:
         return None
-    waits_for_its_time = row.state == State.PENDING and row.due_at is not None
-    held = _text(connection, gate.c.text, gate.c.destination == row.destination, gate.c.state == HELD)
+    shut = _shut(connection, row) if row.state == State.PENDING else None
+    next_try_at = row.due_at if row.state == State.PENDING else None
+    if shut is not None and next_try_at is not None:
+        next_try_at = None if shut.until is None else max(next_try_at, shut.until)
     return Status(
         message_id=row.id,
         destination=row.destination,
         operation=row.operation,
         key=row.key,
         state=State(row.state),
-        reason=_reason(connection, row, held),
-        next_try_at=row.due_at if waits_for_its_time and held is None else None,
+        reason=_reason(connection, row, None if shut is None else shut.why),
+        next_try_at=next_try_at,
         attempts=row.attempts,
         in_doubt=row.in_doubt,
         created_at=row.created_at,
@@ -165,10 +167,32 @@ def _status(connection: Connection, message_id: int) -> Status | None:
     )
 
 
-def _reason(connection: Connection, row: Any, held: str | None) -> str:
+class _Shut(NamedTuple):
+    """Why nothing is sent to a destination, and until when; None while only a person can tell."""
+
+    why: str
+    until: datetime | None
+
+
+def _shut(connection: Connection, row: Any) -> _Shut | None:
+    """Return why nothing is sent where a message goes, None where it is."""
+    found = connection.execute(select(gate).where(gate.c.destination == row.destination)).one_or_none()
+    if found is None:
+        return None
+    if found.state == HELD:
+        return _Shut(f"nothing is sent to {row.destination} at present: {found.text}", None)
+    if found.breaker != CLOSED:
+        why = "fails at present, and is only tried from time to time"
+        return _Shut(f"{row.destination} {why}: {found.text}", found.probe_at)
+    if found.paused_until is not None and found.paused_until > row.now:
+        return _Shut(f"{row.destination} has asked for a pause", found.paused_until)
+    return None
+
+
+def _reason(connection: Connection, row: Any, shut: str | None) -> str:
     match State(row.state):
         case State.PENDING:
-            return _why_it_waits(connection, row, held)
+            return _why_it_waits(connection, row, shut)
         case State.SENDING:
             return "it is being sent"
         case State.DELIVERED:
@@ -193,9 +217,9 @@ def _but_for_items(connection: Connection, message_id: int) -> str:
     return f", but for items that are messages of their own: {others}" if others else ""
 
 
-def _why_it_waits(connection: Connection, row: Any, held: str | None) -> str:
-    if held is not None:
-        return f"nothing is sent to {row.destination} at present: {held}"
+def _why_it_waits(connection: Connection, row: Any, shut: str | None) -> str:
+    if shut is not None:
+        return shut
     if row.due_at is None:
         return f"it waits for message {_elder_of(connection, row)}, an earlier one of its key"
     failed = (attempt.c.message_id == row.id, attempt.c.n == row.attempts, attempt.c.verdict != RELEASED)

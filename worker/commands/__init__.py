@@ -11,7 +11,18 @@ from config import ConfigError
 from orderflow_outbox.errors import OutboxError
 from worker.database import trouble
 
-from . import configuration, dead, demonstration, documents, incidents, messages, queries, rules, running
+from . import (
+    configuration,
+    dead,
+    demonstration,
+    documents,
+    incidents,
+    messages,
+    queries,
+    rules,
+    running,
+    status,
+)
 from .arguments import UsageProblem
 from .running import RunFailed
 
@@ -26,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 messages.add_to(app)
+status.add_to(app)
 dead.add_to(app)
 incidents.add_to(app)
 running.add_to(app)

@@ -1,19 +1,18 @@
-"""`enqueue`, `status`, `show` and `cancel`."""
+"""`enqueue`, `show` and `cancel`."""
 
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from config import in_words, load
-from orderflow_outbox import PREDEFINED, State, enqueue
+from config import load
+from orderflow_outbox import PREDEFINED, enqueue
 from worker.replay import NotPossible, cancel
 from worker.store import finding
-from worker.store.transactions import Store, Transaction
+from worker.store.transactions import Store
 
 from . import output
 from .acting import act_on_each, report
@@ -35,13 +34,10 @@ from .arguments import (
 )
 from .life import life_json, print_life
 
-_FINISHED = (State.DELIVERED, State.DEAD, State.SUPERSEDED, State.CANCELLED)
-
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("enqueue")(enqueue_command)
-    app.command("status")(status_command)
     app.command("show")(show_command)
     app.command("cancel")(cancel_command)
 
@@ -92,58 +88,6 @@ def enqueue_command(
         output.console.print(f"message {message.id} is stored")
     else:
         output.console.print(f"message {message.id} was stored before: same key, same content")
-
-
-def status_command(
-    totals: Annotated[
-        bool, typer.Option("--totals", help="Count the finished too, which reads every message there is.")
-    ] = False,
-    json: output.Json = False,
-) -> None:
-    """Show how many messages wait and how many dead letters are open, the gates, and the open incidents."""
-    with opened_store() as store, store.reading() as transaction:
-        rows = _status_rows(transaction, totals)
-        incidents = finding.open_incidents(transaction)
-    if json:
-        output.print_json({"destinations": rows, "incidents": [output.as_json(row) for row in incidents]})
-        return
-    columns = ["pending", "due", "parked", "sending", "open_letters", *(_FINISHED if totals else ())]
-    shown = output.table("destination", "gate", *(each.replace("_", " ") for each in columns), "oldest due")
-    for row in rows:
-        seconds = row["oldest_due_seconds"]
-        oldest = "–" if seconds is None else in_words(timedelta(seconds=round(seconds)))
-        numbers = (str(row[column]) for column in columns)
-        shown.add_row(output.plain(row["destination"]), output.state(row["gate"]), *numbers, oldest)
-    output.console.print(shown if rows else "nothing waits, and no dead letter is open")
-    for incident in incidents:
-        what = f"{incident['destination']} {incident['operation']} {incident['reason']}"
-        line = f"incident {incident['id']}: {what}, {incident['occurrences']} ×, since"
-        output.console.print(output.plain(f"{line} {output.moment(incident['opened_at'])} UTC"))
-
-
-def _status_rows(transaction: Transaction, with_totals: bool) -> list[dict[str, Any]]:
-    gates = finding.gates(transaction)
-    standing = finding.standing(transaction)
-    totals = finding.totals(transaction) if with_totals else {}
-    rows = []
-    for name in sorted({*gates, *standing, *totals}):
-        now, gate = standing.get(name, finding.Standing()), gates.get(name)
-        oldest, finished = now.oldest_due_at, totals.get(name, {})
-        rows.append(
-            {
-                "destination": name,
-                "pending": now.pending,
-                "due": now.due,
-                "parked": now.parked,
-                "sending": now.sending,
-                "open_letters": now.open_letters,
-                **({each.value: finished.get(each, 0) for each in _FINISHED} if with_totals else {}),
-                "oldest_due_seconds": None if oldest is None else (transaction.now - oldest).total_seconds(),
-                "gate": "open" if gate is None else gate["state"],
-                "gate_reason": None if gate is None else gate["reason"],
-            }
-        )
-    return rows
 
 
 def show_command(

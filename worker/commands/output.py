@@ -23,7 +23,11 @@ STATE_STYLES = {
     "pending": "yellow",
     "cancelled": "dim",
     "superseded": "dim",
+    "not configured": "bold red",
     "held": "bold red",
+    "breaker open": "bold red",
+    "probing": "yellow",
+    "paused": "yellow",
     "open": "green",
 }
 

@@ -103,14 +103,17 @@ def hold_command(destination: DestinationName, *, by: By, why: Why, json: output
 
 
 def resume_command(destination: DestinationName, *, by: By, why: Why, json: output.Json = False) -> None:
-    """Send to a held destination again."""
+    """Send to a held destination again; one left alone after failures is tried at once."""
     _known(destination)
     with opened_store() as store:
-        was_held = resume(store, destination, by, checked_why(why))
+        before = resume(store, destination, by, checked_why(why))
+    probed = not before.breaker.is_closed
     if json:
-        output.print_json({"destination": destination, "gate": "open", "was_held": was_held})
+        told = {"destination": destination, "gate": "open", "was_held": before.is_held, "probed": probed}
+        output.print_json(told)
     else:
-        output.console.print(f"{destination} is open" if was_held else f"{destination} was open already")
+        said = f"{destination} is open" if before.is_held else f"{destination} was open already"
+        output.console.print(f"{said}; its breaker is too: a probe is made now" if probed else said)
 
 
 def _known(destination: str) -> None:

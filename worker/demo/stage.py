@@ -41,6 +41,12 @@ password = {{ env = "{variable}" }}
 window = 8
 attempt_deadline = "2s"
 
+[destinations.main.breaker]
+failures = 8
+share = 0.8
+first_probe = "200ms"
+longest_probe = "1s"
+
 [destinations.main.retry]
 retry_after = ["200ms", "400ms", "700ms", "1s", "1s", "1s"]
 retry_after_header_max = "1s"

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 
 from config import load
 from orderflow_outbox import State
@@ -25,7 +25,9 @@ from worker.broker import remove_socket
 from worker.database import connect
 from worker.replay import replay
 from worker.store import finding
+from worker.store.causes import DEAD_LETTERS
 from worker.store.finding import Filter
+from worker.store.standing import totals
 from worker.store.transactions import Store
 from worker.supervisor import Supervisor
 from worker.up import parts_of
@@ -106,7 +108,7 @@ class Demo:
     def states(self) -> Counter[str]:
         """Return how many messages stand in each state."""
         with self.store.reading() as transaction:
-            by_destination = finding.totals(transaction).values()
+            by_destination = totals(transaction).values()
         return Counter({state.value: sum(each[state] for each in by_destination) for state in State})
 
     def settled(self) -> bool:
@@ -165,8 +167,10 @@ class Demo:
 
     def _reasons(self) -> dict[str, int]:
         with self.store.reading() as transaction:
-            rows = transaction.connection.execute(select(incident.c.reason, incident.c.occurrences)).all()
-        return {row.reason: row.occurrences for row in rows}
+            of_letters = incident.c.cause == DEAD_LETTERS
+            counted = select(incident.c.reason, func.sum(incident.c.occurrences).label("number"))
+            rows = transaction.connection.execute(counted.where(of_letters).group_by(incident.c.reason)).all()
+        return {row.reason: row.number for row in rows}
 
 
 def run(orders: int, console: Console) -> tuple[Summary, dict[str, Any] | None]:

@@ -5,16 +5,16 @@ The claim counts the attempt and raises the fencing token before the first byte 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import and_, bindparam, exists, literal_column, select, update
 
 from orderflow_outbox import State
-from orderflow_outbox.states import HELD
-from orderflow_outbox.tables import body, gate, message
+from orderflow_outbox.tables import body, message
 from worker.deliveries import Claim
 
 from .transactions import Transaction
@@ -45,7 +45,7 @@ THE_START = datetime(1970, 1, 1, tzinfo=UTC)
 """Earlier than any message."""
 
 _candidates = (
-    select(message.c.id, has_elder.label("blocked"))
+    select(message.c.id, message.c.operation, has_elder.label("blocked"))
     .where(
         message.c.destination == bindparam("of_destination"),
         is_due,
@@ -131,50 +131,58 @@ def next_due(transaction: Transaction, destination: str, since: datetime | None 
     ).scalar_one_or_none()
 
 
-def open_destinations(transaction: Transaction, destinations: Collection[str]) -> list[str]:
-    """Return those of `destinations` that nobody holds."""
-    held = set(
-        transaction.connection.execute(
-            select(gate.c.destination).where(gate.c.state == HELD, gate.c.destination.in_(destinations))
-        ).scalars()
-    )
-    return [name for name in destinations if name not in held]
-
-
 def claim(
-    transaction: Transaction, destination: str, room: int, lease: timedelta, since: datetime | None = None
+    transaction: Transaction,
+    destination: str,
+    room: int,
+    lease: timedelta,
+    since: datetime | None = None,
+    paused: Mapping[str, datetime] = MappingProxyType({}),
 ) -> Claimed:
     """Lease up to `room` due messages of `destination`, and park those that wait for an elder.
 
     Args:
         since: look no further back than this.
+        paused: operations of which nothing is sent until the moment given; their messages are due then.
     """
     connection = transaction.connection
-    free, more = _free(transaction, destination, room, since or THE_START)
+    free, more = _free(transaction, destination, room, since or THE_START, paused)
     if free:
         connection.execute(_lease, {"ids": free, "until": transaction.now + lease})
     rows = connection.execute(leased, {"ids": free}).all() if free else []
     return Claimed([claim_of(row, transaction.now) for row in rows], more)
 
 
-def _free(transaction: Transaction, destination: str, room: int, since: datetime) -> tuple[list[int], bool]:
+def _free(
+    transaction: Transaction, destination: str, room: int, since: datetime, paused: Mapping[str, datetime]
+) -> tuple[list[int], bool]:
     """Return up to `room` due messages that wait for nobody, and whether there may be more that are due.
 
-    The others it meets are parked, so many of them that they do not keep those of other keys waiting.
+    The others it meets are parked or put off, so many of them that they do not keep the rest waiting.
     """
     given = {"of_destination": destination, "since": since, "moment": transaction.now}
     looked_at = room
     for _ in range(PARKING_ROUNDS):
         candidates = transaction.connection.execute(_candidates, {**given, "room": looked_at}).all()
         blocked = [row.id for row in candidates if row.blocked]
-        free = [row.id for row in candidates if not row.blocked]
+        put_off = [row for row in candidates if row.operation in paused and not row.blocked]
+        free = [row.id for row in candidates if not (row.blocked or row.operation in paused)]
         if blocked:
             _park_behind_elders(transaction, blocked)
+        if put_off:
+            _put_off(transaction, put_off, paused)
         more = len(candidates) == looked_at
-        if len(free) >= room or not (blocked and more):
+        if len(free) >= room or not ((blocked or put_off) and more):
             break
         looked_at = max(room, PARKED_AT_ONCE)
     return free[:room], more
+
+
+def _put_off(transaction: Transaction, rows: Sequence[Any], paused: Mapping[str, datetime]) -> None:
+    """Have messages of paused operations due at the end of the pause, which spends no try of theirs."""
+    for operation in sorted({row.operation for row in rows}):
+        ids = [row.id for row in rows if row.operation == operation]
+        transaction.connection.execute(_set_due, {"ids": ids, "when_due": paused[operation]})
 
 
 def _park_behind_elders(transaction: Transaction, ids: list[int]) -> None:

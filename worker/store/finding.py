@@ -1,22 +1,21 @@
-"""Looking things up for people: messages, their whole life, dead letters, and the state of it all."""
+"""Looking things up for people: messages, their whole life, dead letters and incidents."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, select, true
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, select, true
 
 from orderflow_outbox import State
-from orderflow_outbox.tables import attempt, audit, body, dead_letter, gate, incident, item, message
+from orderflow_outbox.tables import attempt, audit, body, dead_letter, incident, item, message
 
 from .burying import is_open
 from .children import identities_of_children
-from .claiming import is_due, is_parked, is_pending, is_sending
+from .claiming import is_pending
 from .transactions import Transaction
 
 Row = RowMapping
@@ -174,61 +173,6 @@ def _elder_of(transaction: Transaction, row: RowMapping) -> int | None:
         .order_by(message.c.position)
         .limit(1)
     ).scalar_one_or_none()
-
-
-@dataclass(slots=True)
-class Standing:
-    """What a destination's messages stand at now; the finished ones are not counted."""
-
-    pending: int = 0
-    due: int = 0
-    parked: int = 0
-    sending: int = 0
-    open_letters: int = 0
-    oldest_due_at: datetime | None = None
-
-
-def standing(transaction: Transaction) -> dict[str, Standing]:
-    """Return, by destination, how many messages wait or are on somebody's desk.
-
-    Each number comes from an index of what it counts: a long history costs nothing.
-    """
-    found: defaultdict[str, Standing] = defaultdict(Standing)
-    of, how_many, first = message.c.destination, func.count(), func.min(message.c.due_at)
-    for name, number in _per_destination(transaction, select(of, how_many).where(is_due)):
-        found[name].pending += number
-    overdue = select(of, how_many, first).where(is_due, message.c.due_at <= transaction.now)
-    for name, number, oldest in _per_destination(transaction, overdue):
-        found[name].due, found[name].oldest_due_at = number, oldest
-    for name, number in _per_destination(transaction, select(of, how_many).where(is_parked)):
-        found[name].parked = number
-        found[name].pending += number
-    for name, number in _per_destination(transaction, select(of, how_many).where(is_sending)):
-        found[name].sending = number
-    letters = select(of, how_many).join_from(dead_letter, message).where(is_open)
-    for name, number in _per_destination(transaction, letters):
-        found[name].open_letters = number
-    return dict(found)
-
-
-def _per_destination(transaction: Transaction, statement: Select[Any]) -> Sequence[Any]:
-    return transaction.connection.execute(statement.group_by(message.c.destination)).all()
-
-
-def totals(transaction: Transaction) -> dict[str, dict[str, int]]:
-    """Return, by destination, how many messages are in each state; this reads every message there is."""
-    found: defaultdict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(State, 0))
-    counted = select(message.c.destination, message.c.state, func.count())
-    for name, state, number in transaction.connection.execute(
-        counted.group_by(message.c.destination, message.c.state)
-    ):
-        found[name][state] = number
-    return dict(found)
-
-
-def gates(transaction: Transaction) -> dict[str, RowMapping]:
-    """Return every gate, by destination."""
-    return {row["destination"]: row for row in _all(transaction, select(gate))}
 
 
 def open_incidents(transaction: Transaction) -> list[RowMapping]:

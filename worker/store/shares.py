@@ -3,43 +3,61 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import NamedTuple
 
 from sqlalchemy import delete, select
 
+from config import Destination
 from orderflow_outbox.dialects import insert_on
 from orderflow_outbox.tables import gate_share
+from worker.gate import SHUT, Ask, admit
 from worker.sharing import fair_shares, may_take
 
-from .gates import lock
+from . import gates
 from .transactions import Transaction, bound_idling
 
 IDLE_SECONDS = 2
 """How long a frozen engine keeps the others from renewing: they all wait for the same gate."""
 
 
+class Granted(NamedTuple):
+    """What an engine may do.
+
+    Attributes:
+        slots: requests that it may have in progress.
+        to_begin: requests that it may begin; None for any number.
+        is_probe: whether the one that it may begin is a probe.
+        is_shut: whether nobody may do anything just now.
+    """
+
+    slots: int
+    to_begin: int | None = None
+    is_probe: bool = False
+    is_shut: bool = False
+
+
 def take(
     transaction: Transaction,
     destination: str,
+    settings: Destination,
     engine: str,
-    window: int,
+    ask: Ask,
     *,
-    wanted: int,
-    in_use: int,
     lasting: timedelta,
-) -> int:
-    """Return how many slots an engine may use from now on; those of engines that did not renew have lapsed.
+    lease: timedelta,
+) -> Granted:
+    """Return what an engine may do from now on; the slots of engines that did not renew have lapsed.
 
     It is never given one that another holds: where its fair share is larger than what is left, it gets the
     rest once the others renew theirs. One with more in use than its fair share goes on holding those until
     their requests are over.
 
     Args:
-        wanted: how many it has a use for.
-        in_use: how many it cannot give back now, since requests are in progress.
-        lasting: how long they are its own.
+        lasting: how long the slots are its own.
+        lease: after which a probe that was not reported on is given up.
     """
     bound_idling(transaction.connection, IDLE_SECONDS)
-    lock(transaction, destination)
+    gate = gates.lock(transaction, destination)
     connection, now = transaction.connection, transaction.now
     connection.execute(
         delete(gate_share).where(gate_share.c.destination == destination, gate_share.c.until <= now)
@@ -50,23 +68,34 @@ def take(
         )
     ).all()
     held: dict[str, int] = {row.engine: row.slots for row in rows}
-    wants: dict[str, int] = {**{row.engine: row.wanted for row in rows}, engine: wanted}
-    usable = min(fair_shares(window, wants)[engine], may_take(window, held, engine))
-    if not (usable or in_use or wanted):
-        give_back(transaction, engine, destination)
-        return 0
-    values = {"slots": max(usable, in_use), "wanted": wanted, "until": now + lasting}
+    wants: dict[str, int] = {**{row.engine: row.wanted for row in rows}, engine: ask.wanted}
+    after, admission = admit(gate, engine, ask, sum(wants.values()), now, settings, lease)
+    gates.write(transaction, destination, gate, after, None)
+    if after.prober == engine:
+        usable = admission.window
+    else:
+        fair = fair_shares(admission.window, wants)[engine]
+        usable = min(fair, may_take(admission.window, held, engine))
+    granted = Granted(usable, admission.to_begin, after.prober == engine, admission == SHUT)
+    if not (usable or ask.in_use or ask.wanted):
+        _give_back(transaction, destination, engine)
+        return granted
+    values = {"slots": max(usable, ask.in_use), "wanted": ask.wanted, "until": now + lasting}
     connection.execute(
         insert_on(connection, gate_share)
         .values(destination=destination, engine=engine, **values)
         .on_conflict_do_update(index_elements=[gate_share.c.destination, gate_share.c.engine], set_=values)
     )
-    return usable
+    return granted
 
 
-def give_back(transaction: Transaction, engine: str, destination: str | None = None) -> None:
-    """Give back an engine's slots, of one destination or of all."""
-    own = gate_share.c.engine == engine
-    if destination is not None:
-        own = own & (gate_share.c.destination == destination)
-    transaction.connection.execute(delete(gate_share).where(own))
+def give_back_all(transaction: Transaction, engine: str) -> None:
+    """Give back an engine's slots of all destinations, and the probes that it was to make."""
+    transaction.connection.execute(delete(gate_share).where(gate_share.c.engine == engine))
+    gates.leave_probes(transaction, engine)
+
+
+def _give_back(transaction: Transaction, destination: str, engine: str) -> None:
+    transaction.connection.execute(
+        delete(gate_share).where(gate_share.c.engine == engine, gate_share.c.destination == destination)
+    )
