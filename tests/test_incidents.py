@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine, insert
 
 from config import AlertSettings, Hook
 from orderflow_outbox import State
 from orderflow_outbox.tables import dead_letter, incident, message
 from tests.databases import on_sqlite
-from tests.desks import Desk, Webhook
+from tests.desks import Desk, Mailbox, Webhook
 from tests.rig import PROJECT, eventually
 from tests.steps import ALERT_TIMES, DAY, LEASE, SECOND, Clock, bury, finish, put, rows, why
 from worker import alerts
@@ -29,7 +30,7 @@ from worker.deliveries import Claim, Outcome, Reply, Settlement
 from worker.excerpts import excerpt
 from worker.replay import discard
 from worker.store import burying, gates, incidents
-from worker.store.causes import BREAKER_OPEN, NO_OPERATION, note_incident, resolve_incidents
+from worker.store.causes import BREAKER_OPEN, NO_OPERATION, AlertTimes, note_incident, resolve_incidents
 from worker.store.transactions import Store
 from worker.verdicts import Refused, Why
 
@@ -91,7 +92,7 @@ def acknowledge(store: Store, engine: Engine) -> None:
 
 
 def test_an_incident_that_was_told_is_told_to_be_over_once(
-    engine: Engine, store: Store, clock: Clock, desk: Desk
+    engine: Engine, store: Store, clock: Clock, desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
     letter = bury(store, engine)
     once_due(store, clock, desk.hook)
@@ -101,6 +102,8 @@ def test_an_incident_that_was_told_is_told_to_be_over_once(
     clock.forward(30 * DAY)
     assert send_due_alerts(store, settings(desk.hook)) == 0
     assert kinds(desk) == ["opened", "resolved"]
+    lines = [each for each in caplog.records if each.message.startswith("ALERT ")]
+    assert [each.levelname for each in lines] == ["ERROR", "WARNING"]
     opened, resolved = desk.told
     assert resolved["incident"] == opened["incident"]
     assert resolved["text"].startswith("Resolved: 1 dead letter of order-import to main, settled by now")
@@ -243,6 +246,24 @@ def test_twice_as_many_letters_as_were_acknowledged_end_the_silence(
     assert send_due_alerts(store, settings(desk.hook)) == 1, "it is reminded of again"
 
 
+def test_letters_that_end_a_silence_are_news_to_those_that_took_the_alert_before(
+    engine: Engine, store: Store, clock: Clock, desk: Desk
+) -> None:
+    bury(store, engine)
+    once_due(store, clock, FAILING, desk.hook)
+    acknowledge(store, engine)
+    bury(store, engine)
+    once_due(store, clock, FAILING, desk.hook)
+    assert [(each["kind"], each["occurrences"]) for each in desk.told] == [("opened", 1), ("reminder", 2)]
+
+
+def test_reminders_may_be_further_apart_than_a_day(clock: Clock) -> None:
+    rarely = AlertTimes(ALERT_TIMES.grouping, timedelta(days=3650))
+    for sent in (1, 2, 100):
+        assert rarely.next_alert(clock.now, sent) == clock.now + rarely.reminder
+        assert ALERT_TIMES.next_alert(clock.now, sent) <= clock.now + DAY
+
+
 def test_an_alert_that_nobody_took_goes_out_though_its_incident_is_acknowledged(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
@@ -327,6 +348,23 @@ def test_an_alert_that_no_hook_is_to_hear_of_is_a_line_in_the_log(
     bury(store, engine)
     assert once_due(store, clock, Desk(tmp_path, severities=["warning"]).hook) == 1
     assert "ALERT 1 dead letter" in caplog.text
+
+
+@on_sqlite
+def test_a_dead_letter_arrives_as_mail_and_so_does_its_end(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    with Mailbox.open() as mailbox:
+        hook = Hook(apprise=SecretStr(mailbox.address))
+        letter = bury(store, engine)
+        assert once_due(store, clock, hook) == 1
+        discard(store, letter, "ann", "a test order")
+        assert once_due(store, clock, hook) == 1
+    about = "main order-import items_failed"
+    assert [mail["Subject"] for mail in mailbox.mails] == [
+        f"[error] dead-letters opened: {about}",
+        f"[error] dead-letters resolved: {about}",
+    ]
 
 
 # What it says

@@ -23,7 +23,7 @@ from .store import incidents
 from .store.causes import AlertTimes
 from .store.incidents import DueAlert, Told
 from .store.transactions import Store
-from .telling import body_of, document_of, title_of
+from .telling import Kind, body_of, document_of, title_of
 
 FIRST_RETRY = timedelta(seconds=5)
 LONGEST_RETRY = timedelta(minutes=10)
@@ -97,7 +97,8 @@ class AlertSender:
         jobs: list[Job] = []
         for each in in_time:
             document = document_of(each.alert)
-            log.error("ALERT %s", document["text"])
+            is_over = document["kind"] == Kind.RESOLVED
+            log.log(logging.WARNING if is_over else logging.ERROR, "ALERT %s", document["text"])
             jobs += [Job(hook, document, title_of(document), body_of(document)) for hook in each.hooks]
         answers = iter(tell_all(jobs, self._settings.timeout))
         return [[next(answers) if each in in_time else TOO_LATE for _ in each.hooks] for each in sendings]

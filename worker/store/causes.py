@@ -35,6 +35,7 @@ NO_DESTINATION = ""
 """The destination of an incident that is about the service itself."""
 
 LONGEST_REMINDER = timedelta(days=1)
+MAX_DOUBLINGS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,10 @@ class AlertTimes:
             last_alert: when the last one was sent.
             sent: how many there were, that one included.
         """
-        doubled: timedelta = self.reminder * 2 ** min(sent - 1, 20)
-        return last_alert + max(self.reminder, min(doubled, LONGEST_REMINDER))
+        if self.reminder >= LONGEST_REMINDER:
+            return last_alert + self.reminder
+        doubled: timedelta = self.reminder * 2 ** min(sent - 1, MAX_DOUBLINGS)
+        return last_alert + min(doubled, LONGEST_REMINDER)
 
 
 def note_incident(
@@ -95,6 +98,9 @@ def note_incident(
                     "acknowledged_by": None,
                     "acknowledged_occurrences": None,
                     "alert_due_at": known.alert_due_at or alert_times.first_alert(now),
+                    # It is news to everyone, whoever took the alert before.
+                    "alert_told": null(),
+                    "alerts_sent": max(known.alerts_sent, 0 if known.last_alert_at is None else 1),
                 }
             connection.execute(update(incident).where(incident.c.id == known.id).values(values))
             return int(known.id)
@@ -117,6 +123,8 @@ def _unresolved(transaction: Transaction, of: dict[str, str]) -> Any:
             incident.c.id,
             incident.c.occurrences,
             incident.c.alert_due_at,
+            incident.c.alerts_sent,
+            incident.c.last_alert_at,
             incident.c.acknowledged_occurrences,
         )
         .where(is_unresolved, *(incident.c[name] == value for name, value in of.items()))
