@@ -89,7 +89,7 @@ def test_an_order_arrives_once_past_each_kind_of_trouble(
 def test_a_message_processed_without_an_answer_is_in_doubt_until_its_duplicate_settles_it(
     place: Place,
 ) -> None:
-    with rig(place, Options(faults=["silent:times=2"])) as made:
+    with rig(place, Options(faults=["silent:times=2"]), lease=6, attempt_deadline="2s") as made:
         stored = made.order("SO-1")
         with engine_of(made):
             eventually(lambda: made.states() == {"delivered"})

@@ -174,6 +174,36 @@ def test_a_request_waits_for_a_slot_and_none_is_begun_past_the_time_granted() ->
     assert asyncio.run(story()) == ["first", "second"]
 
 
+def test_only_so_many_requests_begin_as_may_and_none_while_more_are_asked_for() -> None:
+    async def story() -> list[int]:
+        slots, begun = Slots(lambda: 0.0), []
+
+        async def request(number: int) -> None:
+            async with slots:
+                begun.append(number)
+
+        async def settle() -> list[int]:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return list(begun)
+
+        slots.grant(8, 1.0, to_begin=2)
+        requests = [asyncio.create_task(request(number)) for number in range(5)]
+        assert await settle() == [0, 1]
+        slots.grant(8, 1.0, to_begin=1)
+        assert await settle() == [0, 1, 2]
+        slots.grant(0, 1.0, to_begin=3)
+        assert slots.take_back() == 3
+        slots.grant(8, 1.0, to_begin=0)
+        assert await settle() == [0, 1, 2]
+        slots.grant(8, 1.0)
+        await asyncio.gather(*requests)
+        assert slots.take_back() == 0, "where there is no limit nothing is left of one"
+        return begun
+
+    assert asyncio.run(asyncio.wait_for(story(), 5)) == [0, 1, 2, 3, 4]
+
+
 def test_a_request_that_is_given_up_hands_its_turn_on() -> None:
     async def story() -> int:
         slots = Slots(lambda: 0.0)

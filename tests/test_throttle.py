@@ -116,6 +116,13 @@ def test_the_best_is_measured_anew_with_half_the_window() -> None:
     assert (again.size, again.best, again.best_at) == (8, pytest.approx(BEST * 3), later + SECOND)
 
 
+def test_where_measuring_takes_long_it_is_done_less_often() -> None:
+    slow = replace(KNOWN, best=10.0, best_at=NOW)
+    # 32 answers of ten seconds, four at once, are 80 s: a twentieth of 1600 s.
+    assert after(slow, FEWEST_ANSWERS, 11.5, now=NOW + 1599 * SECOND).best is not None
+    assert after(slow, FEWEST_ANSWERS, 11.5, now=NOW + 1600 * SECOND).best is None
+
+
 def test_a_smaller_limit_counts_at_once() -> None:
     assert answered(KNOWN, Answers(), limit=3, is_limiting=True, now=NOW).size == 3
 

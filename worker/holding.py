@@ -133,13 +133,12 @@ class Holding:
     def _ask_for(self, name: str, wanted: int) -> Ask:
         slots, answers = self.slots[name], tuple(self._answers[name])
         self._answers[name].clear()
-        return Ask(wanted, slots.in_use, slots.to_begin or 0, answers)
+        return Ask(wanted, slots.in_use, slots.take_back(), answers)
 
     def _heed(self, name: str, granted: Granted, until: float) -> None:
-        change = self._shut.add if granted.is_shut else self._shut.discard
-        change(name)
-        change = self._probing.add if granted.is_probe else self._probing.discard
-        change(name)
+        for names, belongs in ((self._shut, granted.is_shut), (self._probing, granted.is_probe)):
+            names.discard(name)
+            names.update({name} if belongs else ())
         self.slots[name].grant(granted.slots, until, granted.to_begin)
 
     def _take(self, asks: Mapping[str, Ask]) -> dict[str, Granted]:

@@ -41,6 +41,11 @@ class Slots:
         """How many requests may begin; None for any number."""
         return self._to_begin
 
+    def take_back(self) -> int:
+        """Let no more requests begin where their number is limited; return how many could have."""
+        unspent, self._to_begin = self._to_begin, None if self._to_begin is None else 0
+        return unspent or 0
+
     def grant(self, number: int, until: float, to_begin: int | None = None) -> None:
         """Hold `number` of them from now on, until a moment by the monotonic clock."""
         self._granted, self._until, self._to_begin = number, until, to_begin
