@@ -7,15 +7,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Engine
 
 import config
-from config import AlertSettings, Configuration, Settings
+from config import AlertSettings, Configuration, Pause, Settings
 from orderflow_outbox.tables import engine_seen, incident, last_delivery
 from simulator import Options
 from tests.databases import on_sqlite
@@ -56,6 +57,9 @@ DEAD = EngineSeen("web-1", NOW - SETTINGS.silence, NOW - SETTINGS.silence)
 QUIET = Facts(NOW, [ALIVE], [], {}, frozenset(), {})
 
 
+NIGHTLY = Pause(begin=time(2), end=time(3), zone=ZoneInfo("UTC"))
+
+
 def due(minutes: float, destination: str = "main") -> OldestDue:
     return OldestDue(destination, 7, "order-import", NOW - minutes * MINUTE)
 
@@ -69,12 +73,12 @@ def cause(code: str, destination: str = "main", operation: str = "", reason: str
 
 
 def found(facts: Facts, disks: Disks | None = None) -> list[str]:
-    return [each.cause.code for each in findings(facts, SETTINGS, ["main"], disks).there]
+    return [each.cause.code for each in findings(facts, SETTINGS, {"main": [NIGHTLY]}, disks).there]
 
 
 def over(facts: Facts, *open_causes: Cause, disks: Disks | None = None) -> list[Cause]:
     facts = replace(facts, open=dict.fromkeys(open_causes, NOW))
-    return list(findings(facts, SETTINGS, ["main"], disks).over)
+    return list(findings(facts, SETTINGS, {"main": [NIGHTLY]}, disks).over)
 
 
 # The decision
@@ -106,6 +110,42 @@ def over(facts: Facts, *open_causes: Cause, disks: Disks | None = None) -> list[
 )
 def test_one_trouble_is_told_and_not_what_it_explains(facts: Facts, told: list[str]) -> None:
     assert found(facts) == told
+
+
+def at_night(hour: int, minute: int, *, due_at: tuple[int, int], delivered_at: tuple[int, int]) -> Facts:
+    """Return how things stand on the night with a pause from 02:00 to 03:00."""
+
+    def moment(hour: int, minute: int) -> datetime:
+        return NOW.replace(hour=hour, minute=minute)
+
+    now = moment(hour, minute)
+    return Facts(
+        now,
+        [EngineSeen("web-1", now, now)],
+        [replace(due(0), due_at=moment(*due_at))],
+        {"main": moment(*delivered_at)},
+        frozenset(),
+        {},
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        (at_night(2, 59, due_at=(1, 50), delivered_at=(1, 55)), []),
+        (at_night(2, 59, due_at=(2, 10), delivered_at=(1, 55)), []),
+        (at_night(3, 14, due_at=(2, 10), delivered_at=(1, 55)), []),
+        (at_night(3, 15, due_at=(2, 10), delivered_at=(1, 55)), ["nothing-delivered"]),
+        (at_night(3, 15, due_at=(2, 10), delivered_at=(3, 1)), ["oldest-due"]),
+        (at_night(3, 16, due_at=(3, 2), delivered_at=(1, 55)), []),
+    ],
+)
+def test_what_the_calendar_keeps_from_a_destination_has_not_waited_meanwhile(
+    facts: Facts, told: list[str]
+) -> None:
+    assert found(facts) == told
+    open_ones = over(facts, WAITS, STANDS)
+    assert not (open_ones and facts.now.hour == 2), "nothing can be said of it during the pause"
 
 
 WAITS, STANDS = cause("oldest-due"), cause("nothing-delivered")
@@ -298,7 +338,7 @@ def test_many_that_look_at_once_open_one_incident_and_count_it_once(
     clock.forward(DAY)
     with store.reading() as transaction:
         facts = replace(watching.look(transaction), engines=[EngineSeen("web-1", clock.now, clock.now)])
-    (trouble,) = findings(facts, SETTINGS, ["main"], None).there
+    (trouble,) = findings(facts, SETTINGS, {"main": []}, None).there
     for _ in range(3):
         with store.writing() as transaction:
             watching.open_trouble(transaction, trouble, ALERT_TIMES)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from config import AlertSettings, in_words
+from config import AlertSettings, Pause, in_words
 
+from .gate import paused_by_calendar
 from .store.causes import (
     DISK_NEARLY_FULL,
     ENGINES_SILENT,
@@ -48,15 +49,16 @@ class Findings:
 
 
 def findings(
-    facts: Facts, settings: AlertSettings, destinations: Collection[str], disks: Disks | None
+    facts: Facts, settings: AlertSettings, pauses: Mapping[str, Sequence[Pause]], disks: Disks | None
 ) -> Findings:
     """Return what is wrong now, and what no longer is.
 
     Where one trouble explains another, only the first is told of: nothing is said of waiting messages while
-    their destination is held, its breaker is open, or no engine is alive.
+    their destination is held, its breaker is open, or no engine is alive. Nor is it while the calendar keeps
+    everything from the destination; a message that became due meanwhile waits from the end of that pause on.
 
     Args:
-        destinations: those that the configuration names.
+        pauses: those of every destination that the configuration names.
         disks: those of this machine; None where they are not looked at.
     """
     silent = engines_silent(facts, settings.silence)
@@ -68,14 +70,17 @@ def findings(
         unsure.add(_SWEEPS)
     for oldest in facts.oldest_due:
         waits, stands = _of(OLDEST_DUE, oldest), _of(NOTHING_DELIVERED, oldest)
-        if silent or oldest.destination in facts.stopped:
+        is_known, calendar = oldest.destination in pauses, pauses.get(oldest.destination, ())
+        waits_since = paused_by_calendar(calendar, oldest.due_at) or oldest.due_at
+        idle_since = max(waits_since, facts.last_deliveries.get(oldest.destination, waits_since))
+        if silent or oldest.destination in facts.stopped or paused_by_calendar(calendar, facts.now):
             unsure |= {waits, stands}
-        elif _is_at_a_stand(facts, oldest, settings.nothing_delivered) and oldest.destination in destinations:
+        elif facts.now - idle_since >= settings.nothing_delivered and is_known:
             there.append(Trouble(stands, _no_delivery(facts, oldest), oldest.due_at, oldest.message_id))
             unsure.add(waits)
-        elif facts.now - oldest.due_at >= settings.oldest_due:
+        elif facts.now - waits_since >= settings.oldest_due:
             text = _waiting(facts, oldest)
-            if oldest.destination not in destinations:
+            if not is_known:
                 text += ", and the configuration names no such destination"
             there.append(Trouble(waits, text, oldest.due_at, oldest.message_id))
     full, perhaps = _disks(facts, settings, disks)
@@ -111,11 +116,6 @@ def _sweeps_silent(facts: Facts, silence: timedelta) -> list[Trouble]:
     if facts.now - last < silence + timedelta(seconds=LONGEST_SWEEP_PAUSE_SECONDS):
         return []
     return [Trouble(_SWEEPS, f"the last sweep was {_ago(facts, last)}", last)]
-
-
-def _is_at_a_stand(facts: Facts, oldest: OldestDue, nothing_delivered: timedelta) -> bool:
-    last = facts.last_deliveries.get(oldest.destination, oldest.due_at)
-    return facts.now - max(last, oldest.due_at) >= nothing_delivered
 
 
 def _disks(facts: Facts, settings: AlertSettings, disks: Disks | None) -> tuple[list[Trouble], set[Cause]]:

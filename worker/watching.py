@@ -40,7 +40,8 @@ def watch(
         facts = watching.look(transaction)
     settings = configuration.settings
     disks = None if read_disks is None else read_disks(settings)
-    found = findings(facts, settings.alerts, configuration.destinations.keys(), disks)
+    pauses = {name: each.pauses for name, each in configuration.destinations.items()}
+    found = findings(facts, settings.alerts, pauses, disks)
     for trouble in found.there:
         written_at = facts.open.get(trouble.cause)
         if written_at is None:
