@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .alerts import AlertSettings, Hook, HookKind, Severity
 from .answer_rule import AnswerRule
 from .destinations import Authentication, Destination
 from .errors import ConfigError
@@ -12,7 +13,7 @@ from .queries import Check, CheckRule, Presence, Queries, Query
 from .reply_rules import ItemRule, ItemVerdict, ReplyRule, RulesFile, VerdictName, shadowing
 from .retry_policy import RetryPolicy
 from .rule import Rule, is_expression
-from .settings import AlertSettings, EngineSettings, Hook, Settings
+from .settings import EngineSettings, Settings
 from .values import in_words
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Destination",
     "EngineSettings",
     "Hook",
+    "HookKind",
     "ItemRule",
     "ItemVerdict",
     "Pause",
@@ -39,6 +41,7 @@ __all__ = [
     "Rule",
     "RulesFile",
     "Settings",
+    "Severity",
     "VerdictName",
     "in_words",
     "is_expression",

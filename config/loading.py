@@ -37,6 +37,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _HIDDEN = "(hidden)"
 _NEVER_SHOWN = ("password", "hooks", "database_url", "broker_url")
+_SHOWN_ALL_THE_SAME = ("severities", "destinations")
+"""Keys of a hook that hold no secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ def load(file: Path | None = None, need_secrets: bool = True) -> Configuration:
     destinations_file = file.parent / settings.destinations_file
     parsed = _validated(DestinationsFile, destinations_file, _read_toml(destinations_file))
     _check_leases(settings, parsed.destinations, destinations_file)
+    if problems := settings.alerts.problems(parsed.destinations):
+        raise ConfigError([f"{file}: {problem}" for problem in problems])
     catalogue = _catalogue(settings, file)
     _check_operations(catalogue, parsed.destinations, destinations_file)
     rules = load_rules(_beside(file, settings.rules_file), catalogue, parsed.destinations)
@@ -161,6 +165,7 @@ def _problem(model: type[BaseModel], file: Path, error: ErrorDetails) -> str:
     steps = [str(step) for step in error["loc"]]
     key = ".".join(steps) or "the file"
     secret = any(name in step for step in steps for name in _NEVER_SHOWN)
+    secret = secret and not ("hooks" in steps and any(name in steps for name in _SHOWN_ALL_THE_SAME))
     variable = ENVIRONMENT_PREFIX + "__".join(steps).upper()
     place = f"environment variable {variable}" if model is Settings and variable in os.environ else str(file)
     if error["type"] == "extra_forbidden":
@@ -252,6 +257,7 @@ def _check_secrets(
     places = {
         f"{file}: database_password": settings.database_password,
         f"{file}: broker_password": settings.broker_password,
+        **{f"{file}: alerts.hooks.{n}": hook.secret_place for n, hook in enumerate(settings.alerts.hooks)},
         **{
             f"{destinations_file}: destinations.{name}.password": d.password
             for name, d in destinations.items()

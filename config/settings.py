@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -17,9 +17,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from .alerts import AlertSettings
 from .broker_address import check_address, check_ca_file, holds_password, speaks_tls, with_password
 from .errors import ConfigError
-from .values import Duration, SecretSource, Strict, web_address
+from .values import Duration, SecretSource, Strict
 
 ENVIRONMENT_PREFIX = "OUTBOX_"
 _DATABASES = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
@@ -34,31 +35,6 @@ class EngineSettings(Strict):
     poll: Duration = Field(default=timedelta(seconds=1), le=timedelta(seconds=1))
     sweep: Duration = timedelta(seconds=5)
     drain: Duration = timedelta(seconds=25)
-
-
-class Hook(Strict):
-    """One entry of `alerts.hooks`: a webhook or a command."""
-
-    webhook: SecretStr | None = None
-    command: list[str] | None = Field(default=None, min_length=1)
-
-    @model_validator(mode="after")
-    def _is_one_kind(self) -> Hook:
-        if (self.webhook is None) == (self.command is None):
-            raise ValueError('give either webhook = "https://…" or command = ["…"]')
-        if self.webhook is not None:
-            web_address(self.webhook.get_secret_value().partition("?")[0])
-        return self
-
-
-class AlertSettings(Strict):
-    """The table `alerts`."""
-
-    grouping: Duration = timedelta(seconds=30)
-    reminder: Duration = timedelta(hours=1)
-    timeout: Duration = timedelta(seconds=10)
-    expiry_warning: float = Field(default=0.8, gt=0.0, lt=1.0)
-    hooks: list[Hook] = Field(default_factory=list)
 
 
 class FlowerSettings(Strict):

@@ -7,6 +7,8 @@ from typing import Any
 
 from celery.beat import PersistentScheduler
 
+from worker.watchman import Watchman
+
 from .connecting import broker_switch, connection_to_publish
 
 log = logging.getLogger(__name__)
@@ -20,6 +22,11 @@ class Scheduler(PersistentScheduler):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._usable = broker_switch(log, self.app.connection_for_write())
+
+    def setup_schedule(self) -> None:
+        """Begin: read the schedule, and watch the engines, which may all be dead."""
+        super().setup_schedule()
+        Watchman().start()
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
         """Send one entry, within a second; say once when that fails, and when it works again."""

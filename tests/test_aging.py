@@ -28,12 +28,12 @@ from tests.steps import (
     set_row,
     swept,
 )
-from worker.alerts import document_of
 from worker.lifetimes import UNKNOWN_DESTINATION, lifetimes_of
 from worker.replay import cancel, hold
 from worker.store.aging import Aging, lives_of_the_waiting, open_warning
 from worker.store.incidents import lease_due_alert
 from worker.store.transactions import Store
+from worker.telling import document_of
 from worker.warning import warn
 
 SHARE = configuration().settings.alerts.expiry_warning

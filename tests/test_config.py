@@ -23,9 +23,10 @@ from config import (
     load,
     load_settings,
 )
+from config.alerts import AlertSettings
 from config.destinations import DEFAULT_RETRY_AFTER
 from config.loading import DEFAULT_FILE
-from config.settings import AlertSettings, EngineSettings, FlowerSettings
+from config.settings import EngineSettings, FlowerSettings
 from config.values import duration
 
 SHIPPED = DEFAULT_FILE.parent
@@ -128,7 +129,10 @@ def test_every_table_of_the_settings_stands_in_the_shipped_file(name: str) -> No
     assert name in tomllib.loads(OUTBOX.read_text(encoding="utf-8"))
 
 
-def test_what_stands_commented_out_in_the_shipped_files_works_too(tmp_path: Path) -> None:
+def test_what_stands_commented_out_in_the_shipped_files_works_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALERT_MAIL", "mailto://desk@shop.test")
     text = DESTINATIONS.read_text(encoding="utf-8")
     ruled = re.sub(r"(?m)^retry_after = .*\n", "", text, count=1).replace("# exponential =", "exponential =")
     ruled = re.sub(r"(?m)^pauses = .*\n", "", ruled).replace("# rate =", "rate =")
@@ -141,9 +145,11 @@ def test_what_stands_commented_out_in_the_shipped_files_works_too(tmp_path: Path
     configuration = written(tmp_path, ruled, alerts)
     main = configuration.destinations["main"]
     assert (main.retry.tries, main.rate and main.rate.per_second, len(main.pauses)) == (9, 10, 2)
-    assert [(hook.webhook is None, hook.command is None) for hook in configuration.settings.alerts.hooks] == [
-        (False, True),
-        (True, False),
+    assert [hook.kind for hook in configuration.settings.alerts.hooks] == [
+        "apprise",
+        "webhook",
+        "command",
+        "python",
     ]
 
 
@@ -290,7 +296,25 @@ def test_a_wrong_destinations_file_is_refused_naming_key_finding_and_fix(
         ("database_url = 'mysql://h/d'", "database_url", "hidden", "sqlite:///path"),
         ("[flower]\nport = 0", "flower.port", "0", "greater than or equal to 1"),
         ("[flower]\nuser = 'a:b'", "flower.user", "'a:b'", "match pattern"),
-        ("[alerts]\nhooks = [{}]", "alerts.hooks.0", "hidden", "either webhook"),
+        ("[alerts]\nhooks = [{}]", "alerts.hooks.0", "hidden", "give one of webhook"),
+        ("[alerts]\nhooks = [{ python = 'a.b' }]", "alerts.hooks.0.python", "hidden", "should match"),
+        ("[alerts]\nhooks = [{ apprise = 'x' }]", "alerts.hooks.0", "hidden", "an address of Apprise"),
+        ("[alerts]\nhooks = [{ apprise = 7 }]", "alerts.hooks.0.apprise", "hidden", "write an address"),
+        (
+            "[alerts]\nhooks = [{ webhook = {env = 'a', file = 'b'} }]",
+            "hooks.0.webhook",
+            "hidden",
+            "name one",
+        ),
+        (
+            "[alerts]\nhooks = [{ python = 'a:b', severities = ['bad'] }]",
+            "severities.0",
+            "'bad'",
+            "'critical'",
+        ),
+        ("[alerts]\nhooks = [{ python = 'a:b', severities = [] }]", "hooks.0.severities", "[]", "at least 1"),
+        ("[alerts]\nhooks = [{ python = 'a:b', destinations = ['x'] }]", "0.destinations", "'x'", "of main"),
+        ("[alerts]\ndisk_free = 1.0", "alerts.disk_free", "1.0", "less than 1"),
         ("[alerts]\nhooks = [{ command = [] }]", "alerts.hooks.0.command", "hidden", "at least 1"),
         ("destinations_file = 'gone.toml'", "gone.toml", "No such file", "name one that is"),
     ],
@@ -360,6 +384,8 @@ def test_plain_http_to_any_other_is_refused_until_it_is_accepted_in_writing(
         (MAIN, f"database_url = 'mysql://shop:{SECRET}@h/d'"),
         (MAIN, f"[alerts]\nhooks = [{{ webhook = 'http://hooks.example.com/{SECRET}' }}]"),
         (MAIN, f"[alerts]\nhooks = [{{ webhook = 'https://h/{SECRET}', command = ['a'] }}]"),
+        (MAIN, f"[alerts]\nhooks = [{{ apprise = '{SECRET}' }}]"),
+        (MAIN, f"[alerts]\nhooks = [{{ apprise = {{ password = '{SECRET}' }} }}]"),
     ],
 )
 def test_a_secret_in_the_wrong_place_is_refused_and_not_shown(
@@ -382,6 +408,11 @@ def test_a_password_that_is_not_set_is_refused_naming_its_place(
     assert "destinations.main.password" in said
     assert "environment variable ORDERFLOW_MAIN_PASSWORD" in said
     assert load(tmp_path / "outbox.toml", need_secrets=False).destinations
+
+
+def test_a_hook_whose_address_is_not_where_it_is_kept_is_refused_naming_the_place(tmp_path: Path) -> None:
+    said = refusal(tmp_path, outbox='[alerts]\nhooks = [{ apprise = { env = "ALERT_MAIL" } }]')
+    assert "alerts.hooks.0 is not to be had from environment variable ALERT_MAIL: put it there" in said
 
 
 @pytest.mark.parametrize("content", ["", " \n", "a\0b", None])
@@ -410,7 +441,7 @@ def test_secrets_are_in_no_representation_and_no_dump(
         tmp_path,
         outbox=f"database_url = 'postgresql+psycopg://shop:{SECRET}@h/d'\n"
         f"broker_url = 'redis://:{SECRET}@h/0'\n"
-        f"[alerts]\nhooks = [{{ webhook = 'https://h/{SECRET}' }}]",
+        f"[alerts]\nhooks = [{{ webhook = 'https://h/{SECRET}' }}, {{ apprise = 'mailto://a:{SECRET}@h' }}]",
     )
     settings, main = configuration.settings, configuration.destinations["main"]
     shown = [repr(configuration), str(configuration), repr(settings), str(settings), repr(main), str(main)]

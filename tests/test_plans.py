@@ -16,7 +16,7 @@ from tests.steps import ALERT_TIMES, DELIVERED, LATER, LEASE, REFUSED, outcome, 
 from worker.database import connect
 from worker.looking import Looker
 from worker.replay import cancel, discard, replay
-from worker.store import finding, incidents, standing
+from worker.store import finding, incidents, standing, watching
 from worker.store.claiming import claim
 from worker.store.transactions import Store
 
@@ -38,8 +38,8 @@ _HISTORY = (
            NULL, 1, 0, 0, 1, false, now() - interval '1 day', now() - interval '1 day'
       FROM generate_series(1, :finished) n""",
     """INSERT INTO outbox_incident (cause, destination, operation, reason, text, opened_at, updated_at,
-           occurrences, alerted_occurrences, alert_tries, alerts_sent, lease_token, resolved_at)
-       SELECT 'dead-letters', 'main', 'order-import', 'http_' || n, 'bad', now(), now(),
+           oldest_at, occurrences, alerted_occurrences, alert_tries, alerts_sent, lease_token, resolved_at)
+       SELECT 'dead-letters', 'main', 'order-import', 'http_' || n, 'bad', now(), now(), now(),
               1, 1, 0, 1, 1, now()
          FROM generate_series(1, :finished / 100) n""",
     """INSERT INTO outbox_dead_letter (message_id, incident_id, reason, text, in_doubt, died_at, resolution)
@@ -136,6 +136,7 @@ def a_days_work(made: Stocked) -> dict[str, list[Planned]]:
     watch("latest", lambda: read(made, lambda t: standing.latest_attempts(t, GROUP)))
     watch("alert due", lambda: read(made, incidents.has_due_alert))
     watch("alert", lambda: alert(made))
+    watch("watch", lambda: read(made, watching.look))
     return seen
 
 

@@ -1,4 +1,4 @@
-"""Alerts: each due incident told to every hook, at least once.
+"""Alerts: each due incident told to every hook that is to hear of it, at least once.
 
 An incident is leased while its alert goes out, so one sender tells it. A hook that fails or hangs is
 tried again later, while those that took the alert are left in peace; delivery of messages never
@@ -8,162 +8,159 @@ configured.
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import json
 import logging
-import subprocess
-from dataclasses import replace
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from config import AlertSettings, Hook
 
-from .deliveries import Failure, Request
-from .processes import kill_group
+from .hooks.running import Job, name_of, tell_all
+from .severities import severity_of
 from .store import incidents
-from .store.aging import EXPIRING
-from .store.causes import DESTINATION_HELD, AlertTimes
+from .store.causes import AlertTimes
 from .store.incidents import DueAlert, Told
 from .store.transactions import Store
-from .transport import Transport
+from .telling import Kind, body_of, document_of, title_of
 
 FIRST_RETRY = timedelta(seconds=5)
 LONGEST_RETRY = timedelta(minutes=10)
-LEASE_MARGIN = timedelta(seconds=5)
+LEASE_MARGIN = timedelta(seconds=30)
+"""What a lease covers beside the hooks' own time: their start, and a database that is slow to record."""
+RECORD_SECONDS = 15.0
+"""How long a sender tries to write down what it told; then its lease runs out, and it is told again."""
+RECORD_AGAIN_SECONDS = 0.5
+AT_ONCE = 4
+"""So many alerts go out at the same time: a hook that hangs keeps few from leaving."""
 MAX_ALERTS_A_ROUND = 20
-MAX_ERROR_CHARACTERS = 300
+TOO_LATE = "the sender was held up until another could tell it"
 
 log = logging.getLogger(__name__)
 
 
-class HookFailed(Exception):
-    """A hook did not take the alert."""
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """An alert on its way.
+
+    Attributes:
+        before: who took it already, and what it counts.
+        hooks: those that are left to be told.
+        tell_before: by the process's clock; later another may be telling it.
+    """
+
+    alert: DueAlert
+    before: Told
+    hooks: Sequence[Hook]
+    tell_before: float
+
+
+Answers = Sequence[str | None]
+
+
+class AlertSender:
+    """Sends alerts in three steps, of which the second, the long one, needs no database.
+
+    Args:
+        store: where the incidents are.
+        settings: whom to tell, and when.
+        monotonic: the process's clock.
+    """
+
+    def __init__(
+        self, store: Store, settings: AlertSettings, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._monotonic = monotonic
+        self._times = AlertTimes(settings.grouping, settings.reminder)
+
+    def lease(self, most: int = AT_ONCE) -> list[Sending]:
+        """Lease what is due, a few at most: nobody else sends it meanwhile."""
+        leased: list[Sending] = []
+        while len(leased) < most:
+            with self._store.reading() as look:
+                if not incidents.has_due_alert(look):
+                    break
+            tell_before = self._monotonic() + LEASE_MARGIN.total_seconds() - RECORD_SECONDS
+            with self._store.writing() as transaction:
+                alert = incidents.lease_due_alert(transaction, self._settings.timeout + LEASE_MARGIN)
+            if alert is None:
+                break
+            leased.append(self._sending(alert, tell_before))
+        return leased
+
+    def tell(self, sendings: Sequence[Sending]) -> list[Answers]:
+        """Tell the hooks; return, for each sending, what each of its hooks answered."""
+        in_time = [each for each in sendings if self._monotonic() < each.tell_before]
+        jobs: list[Job] = []
+        for each in in_time:
+            document = document_of(each.alert)
+            is_over = document["kind"] == Kind.RESOLVED
+            log.log(logging.WARNING if is_over else logging.ERROR, "ALERT %s", document["text"])
+            jobs += [Job(hook, document, title_of(document), body_of(document)) for hook in each.hooks]
+        answers = iter(tell_all(jobs, self._settings.timeout))
+        return [[next(answers) if each in in_time else TOO_LATE for _ in each.hooks] for each in sendings]
+
+    def record(self, sendings: Sequence[Sending], answers: Sequence[Answers]) -> int:
+        """Write down what became of alerts, trying for a while; return how many every hook took."""
+        return sum(self._patiently(*each) for each in zip(sendings, answers, strict=True))
+
+    def _patiently(self, sending: Sending, answers: Answers) -> bool:
+        ends = self._monotonic() + RECORD_SECONDS
+        while True:
+            try:
+                return self._record(sending, answers)
+            except Exception:
+                if self._monotonic() >= ends:
+                    raise
+            time.sleep(RECORD_AGAIN_SECONDS)
+
+    def _sending(self, alert: DueAlert, tell_before: float) -> Sending:
+        before = Told(frozenset(), alert.occurrences, alert.leased_at)
+        told = alert.told
+        if told is not None and told.hooks:
+            if alert.leased_at < self._times.next_alert(told.at, alert.sent + 1):
+                before = told
+            else:  # a reminder is due to everyone, whoever has not taken the one before
+                alert = replace(alert, sent=alert.sent + 1)
+        severity = severity_of(alert.cause)
+        hooks = [
+            hook
+            for hook in self._settings.hooks
+            if hook.is_told(severity, alert.destination) and name_of(hook) not in before.hooks
+        ]
+        return Sending(alert, before, hooks, tell_before)
+
+    def _record(self, sending: Sending, answers: Answers) -> bool:
+        alert, before = sending.alert, sending.before
+        errors = [error for error in answers if error is not None]
+        with self._store.writing() as transaction:
+            if not errors:
+                return incidents.record_alert_sent(transaction, alert, before.occurrences, self._times)
+            again = min(FIRST_RETRY * 2 ** min(alert.tries, 20), LONGEST_RETRY)
+            took_it = {name_of(hook) for hook, error in zip(sending.hooks, answers, strict=True) if not error}
+            told = replace(before, hooks=before.hooks | took_it)
+            incidents.record_alert_failed(transaction, alert, "; ".join(errors), again, told)
+        log.warning("an alert hook failed, next try in %d s: %s", again.total_seconds(), "; ".join(errors))
+        return False
 
 
 def send_due_alerts(store: Store, settings: AlertSettings) -> int:
     """Send every alert that is due, a bounded number of them; return how many went out."""
-    alert_times = AlertTimes(settings.grouping, settings.reminder)
-    lease = settings.timeout * max(1, len(settings.hooks)) + LEASE_MARGIN
-    sent = 0
-    for _ in range(MAX_ALERTS_A_ROUND):
-        with store.reading() as look:
-            if not incidents.has_due_alert(look):
-                break
-        with store.writing() as transaction:
-            alert = incidents.lease_due_alert(transaction, lease)
-        if alert is None:
+    sender = AlertSender(store, settings)
+    sent = begun = 0
+    while begun < MAX_ALERTS_A_ROUND:
+        sendings = sender.lease(min(AT_ONCE, MAX_ALERTS_A_ROUND - begun))
+        if not sendings:
             break
-        sent += _send(store, settings, alert, alert_times)
+        begun += len(sendings)
+        sent += sender.record(sendings, sender.tell(sendings))
     return sent
 
 
-def _send(store: Store, settings: AlertSettings, alert: DueAlert, alert_times: AlertTimes) -> bool:
-    document = document_of(alert)
-    log.error("ALERT %s", document["text"])
-    before = _told_before(alert, alert_times)
-    left = [hook for hook in settings.hooks if _name_of(hook) not in before.hooks]
-    answers = {_name_of(hook): _told(hook, document, settings.timeout) for hook in left}
-    errors = [error for error in answers.values() if error is not None]
-    with store.writing() as transaction:
-        if not errors:
-            return incidents.record_alert_sent(transaction, alert, before.occurrences, alert_times)
-        again = min(FIRST_RETRY * 2 ** min(alert.tries, 20), LONGEST_RETRY)
-        took_it = before.hooks | {name for name, error in answers.items() if error is None}
-        told = replace(before, hooks=frozenset(took_it))
-        incidents.record_alert_failed(transaction, alert, "; ".join(errors), again, told)
-    log.warning("an alert hook failed, next try in %d s: %s", again.total_seconds(), "; ".join(errors))
-    return False
-
-
-def _told_before(alert: DueAlert, alert_times: AlertTimes) -> Told:
-    """Return who took this alert already; news that is due for a reminder is for everyone again."""
-    told = alert.told
-    if told is None:
-        return Told(frozenset(), alert.occurrences, alert.leased_at)
-    reminder_due = alert.leased_at >= told.at + alert_times.reminder
-    if alert.occurrences > told.occurrences and reminder_due:
-        return Told(frozenset(), alert.occurrences, alert.leased_at)
-    return told
-
-
-def document_of(alert: DueAlert) -> dict[str, Any]:
-    """Return the alert as the JSON a hook gets: identifiers and reasons, never a payload."""
-    return {
-        "incident": alert.incident_id,
-        "cause": alert.cause,
-        "destination": alert.destination,
-        "operation": alert.operation,
-        "reason": alert.reason,
-        "text": _sentence(alert),
-        "opened_at": alert.opened_at.isoformat(),
-        "occurrences": alert.occurrences,
-        "new_occurrences": alert.new_occurrences,
-        "open_dead_letters": alert.open_letters,
-        "in_doubt": alert.in_doubt,
-        "sample_message": alert.sample_message_id,
-        "sample_key": alert.sample_key,
-        "sample_text": alert.text,
-    }
-
-
-def _sentence(alert: DueAlert) -> str:
-    if alert.cause == EXPIRING:
-        number = "1 message" if alert.occurrences == 1 else f"{alert.occurrences} messages"
-        return f"{number} of {alert.operation} to {alert.destination} will expire: {alert.text}"
-    if alert.cause == DESTINATION_HELD:
-        return f"Destination {alert.destination} is held ({alert.reason}): {alert.text}"
-    count = alert.open_letters or alert.occurrences
-    letters = "1 dead letter" if count == 1 else f"{count} dead letters"
-    doubt = f", {alert.in_doubt} in doubt" if alert.in_doubt else ""
-    doubt += "" if alert.open_letters else ", settled by now"
-    return (
-        f"{letters} of {alert.operation} to {alert.destination}{doubt}: {alert.reason}. "
-        f"Latest, message {alert.sample_message_id}: {alert.text}"
-    )
-
-
-def _name_of(hook: Hook) -> str:
-    """Return what a hook is remembered by: a digest, since its address may be a secret."""
-    what = hook.webhook.get_secret_value() if hook.webhook is not None else json.dumps(hook.command)
-    return hashlib.sha256(what.encode()).hexdigest()[:16]
-
-
-def _told(hook: Hook, document: dict[str, Any], timeout: timedelta) -> str | None:
-    """Tell one hook; return what went wrong, None when it took the alert."""
-    body = json.dumps(document).encode()
-    try:
-        if hook.command is not None:
-            _run(hook.command, body, timeout)
-        elif hook.webhook is not None:
-            asyncio.run(_post(hook.webhook.get_secret_value(), body, timeout))
-    except HookFailed as error:
-        return str(error)[:MAX_ERROR_CHARACTERS]
-    return None
-
-
-def _run(command: list[str], body: bytes, timeout: timedelta) -> None:
-    name, nowhere = command[0], subprocess.DEVNULL
-    try:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, start_new_session=True
-        )
-    except OSError as error:
-        raise HookFailed(f"command {name} could not be started: {error.strerror}") from None
-    try:
-        process.communicate(body, timeout.total_seconds())
-    except subprocess.TimeoutExpired:
-        kill_group(process)
-        raise HookFailed(f"command {name} took longer than {timeout.total_seconds():g} s") from None
-    if process.returncode:
-        raise HookFailed(f"command {name} ended with status {process.returncode}")
-
-
-async def _post(url: str, body: bytes, timeout: timedelta) -> None:
-    headers = {"Content-Type": "application/json", "User-Agent": "orderflow-outbox"}
-    async with Transport() as transport:
-        answer = await transport.send(Request("POST", url, headers, headers, body), timeout.total_seconds())
-    if isinstance(answer, Failure):
-        raise HookFailed(f"webhook: {answer.reason}")
-    if not 200 <= answer.status < 300:
-        raise HookFailed(f"webhook answered HTTP {answer.status}")
+def try_hooks(settings: AlertSettings, document: dict[str, Any]) -> list[str | None]:
+    """Tell every hook a document, whatever it is to hear of; return what went wrong with each."""
+    title, body = title_of(document), body_of(document)
+    return tell_all([Job(hook, document, title, body) for hook in settings.hooks], settings.timeout)

@@ -1,27 +1,28 @@
-"""What an engine does besides delivering: sweep, send alerts, index, on time whatever the backlog."""
+"""What an engine does besides delivering: sweep, send alerts, index, watch, on time whatever the backlog."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
 from config import Configuration
 
-from .alerts import send_due_alerts
+from .alerts import AlertSender, Sending
 from .indexer import index_some, pause_after
+from .pulse import Pulse
 from .store.causes import AlertTimes
 from .store.transactions import Store
-from .sweep import Swept, sweep
+from .sweep import LONGEST_SWEEP_PAUSE_SECONDS, Swept, sweep
 from .switch import LoggedSwitch
+from .watching import disks_of, pause_between_looks, watch
 
 ALERT_SECONDS = 1.0
 SWEEP_SHARE = 0.05
-"""The share of time that sweeps may take."""
-LONGEST_SWEEP_PAUSE_SECONDS = 60.0
+"""The share of time that sweeps may take, and looks for what is wrong."""
 
 T = TypeVar("T")
 
@@ -37,6 +38,7 @@ class Chores:
         in_store_thread: runs a sweep where the engine claims and records.
         is_busy: tells whether the engine has messages in hand.
         wake: has the engine look for due messages.
+        pulse: the engine's signs of life.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Chores:
         in_store_thread: Callable[[Callable[[], Swept]], Awaitable[Swept]],
         is_busy: Callable[[], bool],
         wake: Callable[[], None],
+        pulse: Pulse,
     ) -> None:
         self._store = store
         self._settings = configuration.settings
@@ -56,21 +59,28 @@ class Chores:
         self._in_store_thread = in_store_thread
         self._is_busy = is_busy
         self._wake = wake
+        self._pulse = pulse
+        self._watch = partial(watch, store, configuration, alert_times, disks_of)
         self._sweep_now = asyncio.Event()
-        # One for both, since each of them holds a connection; an alert's hooks have their own bounds.
+        self._sender = AlertSender(store, configuration.settings.alerts)
+        # One for all that needs the database, since each would hold a connection of its own.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-chores")
+        # Another for the hooks, which may hang until their time is up, and need none.
+        self._hooks_thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-hooks")
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin them all."""
-        chores = (self._keep_sweeping(), self._keep_alerting(), self._keep_indexing())
+        chores = (self._keep_sweeping(), self._keep_alerting(), self._keep_indexing(), self._keep_watching())
         self._tasks = [asyncio.create_task(chore) for chore in chores]
 
     def stop(self) -> None:
         """Begin nothing more; a batch or an alert that is under way is finished."""
         for task in self._tasks:
             task.cancel()
-        self._thread.shutdown(wait=False)
+        # Last, since what the hooks were told is recorded by it.
+        self._hooks_thread.submit(self._thread.shutdown, wait=False)
+        self._hooks_thread.shutdown(wait=False)
 
     def sweep_soon(self) -> None:
         """Sweep now, without waiting for the next round."""
@@ -84,6 +94,7 @@ class Chores:
             except Exception as error:
                 self._database.off(error)
             else:
+                self._pulse.swept()
                 if result.rescued or result.unparked:
                     self._wake()
             # With very many waiting, or under an old snapshot, a sweep takes long: then it comes less often.
@@ -95,9 +106,15 @@ class Chores:
         while True:
             await asyncio.sleep(ALERT_SECONDS)
             try:
-                await self._in_thread(partial(send_due_alerts, self._store, self._settings.alerts))
+                while sendings := await self._in_thread(self._sender.lease):
+                    await self._run_in(self._hooks_thread, partial(self._send, sendings))
             except Exception as error:
                 self._database.off(error)
+
+    def _send(self, sendings: Sequence[Sending]) -> None:
+        """Tell and record, in the hooks' thread: recorded is what was told, though the engine stops."""
+        answers = self._sender.tell(sendings)
+        self._thread.submit(self._sender.record, sendings, answers).result()
 
     async def _keep_indexing(self) -> None:
         while True:
@@ -110,8 +127,26 @@ class Chores:
             took = time.monotonic() - begun
             await asyncio.sleep(pause_after(took, more=more, busy=self._is_busy()))
 
+    async def _keep_watching(self) -> None:
+        look_at = time.monotonic()
+        while True:
+            try:
+                await self._in_thread(partial(self._pulse.write, self._store))
+                if (begun := time.monotonic()) >= look_at:
+                    await self._in_thread(self._watch)
+                    # Looks may take long and then come less often, signs of life may not.
+                    took = time.monotonic() - begun
+                    look_at = begun + min(took / SWEEP_SHARE, LONGEST_SWEEP_PAUSE_SECONDS)
+            except Exception as error:
+                self._database.off(error)
+            await asyncio.sleep(pause_between_looks(self._settings))
+
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await self._run_in(self._thread, work)
+
+    @staticmethod
+    async def _run_in(thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(thread, work)
 
 
 async def happened(event: asyncio.Event, seconds: float) -> bool:

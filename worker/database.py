@@ -64,9 +64,16 @@ def connect(url: SecretStr, must_exist: bool = False) -> Engine:
                 f"database_url is of {engine.dialect.name}: give sqlite:///path or postgresql://user@host/database"
             ]
         )
-    if parsed.database and parsed.database != ":memory:":
-        _look_after(Path(parsed.database), must_exist)
+    if (file := sqlite_file(url)) is not None:
+        _look_after(file, must_exist)
     return prepare(engine)
+
+
+def sqlite_file(url: SecretStr) -> Path | None:
+    """Return the file of a SQLite database; None of another, or of one in memory."""
+    parsed = make_url(url.get_secret_value())
+    is_file = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
+    return Path(str(parsed.database)) if is_file else None
 
 
 class DatabaseTrouble(OutboxError):

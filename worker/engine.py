@@ -31,6 +31,7 @@ from .holding import RENEWED_EVERY_SECONDS, Holding
 from .in_hand import InHand
 from .looking import Look, Looker
 from .ports import Announce, Step, Wake
+from .pulse import Pulse
 from .recorder import Recorder
 from .store.causes import AlertTimes
 from .store.transactions import Store
@@ -80,7 +81,8 @@ class Engine:
         self._announce = announce
         alert_times = AlertTimes(settings.alerts.grouping, settings.alerts.reminder)
         self._attempter = Attempter(configuration, transport, settings.engine.lease)
-        self._recorder = Recorder(store, configuration, alert_times, announce)
+        pulse = Pulse(announce)
+        self._recorder = Recorder(store, configuration, alert_times, pulse)
         self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-store")
         self._holding = Holding(store, self._destinations, settings.engine.lease, self._in_store_thread)
         self._looker = Looker(
@@ -108,6 +110,7 @@ class Engine:
             self._in_store_thread,
             self._is_busy,
             self.wake,
+            pulse,
         )
 
     # What the outside may ask for; call these from the engine's own loop.

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import IO
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -26,17 +27,21 @@ def die_with_parent() -> Callable[[], None] | None:
     Returns:
         The function for `subprocess.Popen(preexec_fn=…)`; None where the kernel cannot do this (not Linux).
     """
+    return None if _prctl is None else partial(end_with, os.getpid())
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel, where it can, send this process SIGTERM when its parent dies: see `die_with_parent`.
+
+    Args:
+        parent: the parent's process number.
+    """
     if _prctl is None:
-        return None
-    parent = os.getpid()
-
-    def ask_the_kernel() -> None:
-        _prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-        # A parent that died before the call is not noticed by the kernel any more.
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return ask_the_kernel
+        return
+    _prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    # A parent that died before the call is not noticed by the kernel any more.
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def start_process(

@@ -22,6 +22,9 @@ from .store.sweeping import has_run_out, past_their_end, rescue, take_unsent
 from .store.transactions import Store
 from .warning import warn
 
+LONGEST_SWEEP_PAUSE_SECONDS = 60.0
+"""An engine sweeps at least this often, however long each sweep takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Swept:

@@ -11,7 +11,18 @@ from config import ConfigError
 from orderflow_outbox.errors import OutboxError
 from worker.database import trouble
 
-from . import configuration, dead, demonstration, documents, messages, queries, rules, running, status
+from . import (
+    configuration,
+    dead,
+    demonstration,
+    documents,
+    incidents,
+    messages,
+    queries,
+    rules,
+    running,
+    status,
+)
 from .arguments import UsageProblem
 from .running import RunFailed
 
@@ -28,6 +39,7 @@ app = typer.Typer(
 messages.add_to(app)
 status.add_to(app)
 dead.add_to(app)
+incidents.add_to(app)
 running.add_to(app)
 configuration.add_to(app)
 rules.add_to(app)

@@ -8,13 +8,15 @@ from typing import Annotated
 
 import typer
 
-from config import load
+from config import load, load_settings
 from worker.flower_login import flower_login
 from worker.readiness import check_ready
 from worker.replay import hold, resume
 from worker.store.causes import AlertTimes
+from worker.store.watching import look
 from worker.supervisor import Supervisor
 from worker.sweep import sweep
+from worker.troubles import alive, engines_silent
 from worker.up import parts_of
 
 from . import output
@@ -59,13 +61,19 @@ def up_command(
 
 
 def health_command(json: output.Json = False) -> None:
-    """Succeed while the database answers and its tables are of this release."""
-    with opened_store() as store, store.reading():
-        pass
+    """Succeed while the database answers, its tables fit, and what is due has an engine."""
+    silence = load_settings().alerts.silence
+    with opened_store() as store, store.reading() as transaction:
+        facts = look(transaction)
+    silent = engines_silent(facts, silence)
+    if silent is not None and any(facts.now - each.due_at >= silence for each in facts.oldest_due):
+        raise RunFailed(f"no engine is alive while messages are due: {silent.text}: start a worker")
+    engines = alive(facts, silence)
     if json:
-        output.print_json({"ok": True})
+        output.print_json({"ok": True, "engines": engines})
     else:
         output.console.print("the database answers, and its tables are of this release")
+        output.console.print(f"engines alive: {engines}")
 
 
 def sweep_command(json: output.Json = False) -> None:

@@ -13,12 +13,9 @@ from sqlalchemy.ext.compiler import compiles
 
 from orderflow_outbox.tables import incident, message
 
-from .causes import AlertTimes, note_incident
+from .causes import EXPIRING, AlertTimes, note_incident, resolve_where
 from .claiming import is_due, is_parked, is_sending
 from .transactions import Transaction
-
-EXPIRING = "expiring"
-"""The cause of an incident about messages that will end soon, and its reason."""
 
 
 class has_lived(FunctionElement[bool]):  # noqa: N801 (named as an SQL function)
@@ -222,11 +219,9 @@ def lock_told(transaction: Transaction, of: Aging) -> datetime | None:
 def resolve_warnings(transaction: Transaction, settled: Sequence[tuple[str, str]]) -> None:
     """Resolve the incidents of operations of which nothing is aging any more, in the order given."""
     for destination, operation in settled:
-        transaction.connection.execute(
-            update(incident)
-            .where(_is_open, incident.c.destination == destination, incident.c.operation == operation)
-            # An alert that has not left would say that they will end, which they will not, or have.
-            .values(resolved_at=transaction.now, alert_due_at=None)
+        resolve_where(
+            transaction,
+            and_(_is_open, incident.c.destination == destination, incident.c.operation == operation),
         )
 
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import exists, literal_column, select, update
+from sqlalchemy import and_, exists, literal_column, select
 
 from orderflow_outbox import Resolution
 from orderflow_outbox.tables import dead_letter, incident
 from worker.deliveries import Settlement
 from worker.verdicts import Why
 
-from .causes import DEAD_LETTERS, AlertTimes, note_incident
+from .causes import DEAD_LETTERS, AlertTimes, is_unresolved, note_incident, resolve_where
 from .transactions import Transaction
 
 # A literal, for the same reason as in claiming.
@@ -66,18 +66,17 @@ def _letter(transaction: Transaction, settlement: Settlement, incident_id: int) 
 
 
 def close_settled_incidents(transaction: Transaction) -> None:
-    """Resolve every incident of dead letters of which none is open any more."""
-    connection = transaction.connection
+    """Resolve every incident of dead letters of which none is open any more.
+
+    One that nobody was told of yet is told all the same, by one alert that says both.
+    """
     has_open_letters = exists().where(dead_letter.c.incident_id == incident.c.id, is_open)
-    settled = connection.execute(
+    settled = transaction.connection.execute(
         select(incident.c.id)
-        .where(incident.c.cause == DEAD_LETTERS, incident.c.resolved_at.is_(None), ~has_open_letters)
+        .where(incident.c.cause == DEAD_LETTERS, is_unresolved, ~has_open_letters)
         .order_by(incident.c.destination, incident.c.operation, incident.c.reason)
         .with_for_update()
     ).scalars()
     # Asked again once they are locked: a letter may have come while this waited for a lock.
-    connection.execute(
-        update(incident)
-        .where(incident.c.id.in_(settled.all()), ~has_open_letters)
-        .values(resolved_at=transaction.now)
-    )
+    still = and_(incident.c.id.in_(settled.all()), ~has_open_letters)
+    resolve_where(transaction, still, untold_is_due=incident.c.alert_due_at)

@@ -1,4 +1,4 @@
-"""Incidents whose alert is due: leased to one sender at a time."""
+"""Incidents whose alert is due: leased to one sender at a time, and what became of it written down."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, func, or_, select, update
+from sqlalchemy import case, null, or_, select, update
 
-from orderflow_outbox.tables import dead_letter, incident, message
+from orderflow_outbox.tables import incident
 
-from .burying import is_open
-from .causes import AlertTimes
+from .causes import DEAD_LETTERS, AlertTimes
+from .evidence import Letters, SampleReply, letters_of, sample_of
 from .transactions import Transaction
 
 
@@ -26,23 +26,32 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class DueAlert:
-    """An incident leased for sending, as it stood at that moment."""
+    """An incident leased for sending, as it stood at that moment.
+
+    Attributes:
+        sent: how many alerts of it were sent before.
+        oldest_at: since when there is what it is about.
+        told: who took the alert that is under way; None at its first try.
+    """
 
     incident_id: int
     token: int
     tries: int
+    sent: int
     cause: str
     destination: str
     operation: str
     reason: str
     text: str
     opened_at: datetime
+    oldest_at: datetime
+    resolved_at: datetime | None
     occurrences: int
     new_occurrences: int
-    open_letters: int
-    in_doubt: int
+    letters: Letters
     sample_message_id: int | None
     sample_key: str | None
+    sample_reply: SampleReply | None
     told: Told | None
     leased_at: datetime
 
@@ -67,15 +76,7 @@ def lease_due_alert(transaction: Transaction, lease: timedelta) -> DueAlert | No
         .where(incident.c.id == row.id)
         .values(lease_token=incident.c.lease_token + 1, lease_until=now + lease)
     )
-    letters = connection.execute(
-        select(func.count(), func.sum(case((dead_letter.c.in_doubt, 1), else_=0)))
-        .select_from(dead_letter)
-        .where(dead_letter.c.incident_id == row.id, is_open)
-    ).one()
-    key = connection.execute(
-        select(message.c.key).where(message.c.id == row.sample_message_id)
-    ).scalar_one_or_none()
-    return _due_alert(row, letters, key, now)
+    return _due_alert(transaction, row)
 
 
 def has_due_alert(transaction: Transaction) -> bool:
@@ -98,21 +99,24 @@ def record_alert_sent(
         counted: the occurrences every hook was told of; what happened since is told by the next one.
     """
     now = transaction.now
-    occurrences = transaction.connection.execute(
-        select(incident.c.occurrences).where(incident.c.id == alert.incident_id).with_for_update()
-    ).scalar_one()
-    more = occurrences > counted
+    again: datetime | None = alert_times.next_alert(now, alert.sent + 1)
+    if alert.resolved_at is not None:
+        again = None
+    elif _locked(transaction, alert).resolved_at is not None:
+        again = now
+    elif _locked(transaction, alert).acknowledged_at is not None:
+        again = None
     return _write(
         transaction,
         alert,
         {
             "alerted_occurrences": counted,
-            "alert_told": None,
-            "alerts_sent": incident.c.alerts_sent + 1,
+            "alert_told": null(),
+            "alerts_sent": alert.sent + 1,
             "alert_tries": 0,
             "last_alert_at": now,
             "last_alert_error": None,
-            "alert_due_at": alert_times.next_alert(now, now) if more else None,
+            "alert_due_at": again,
         },
     )
 
@@ -120,21 +124,57 @@ def record_alert_sent(
 def record_alert_failed(
     transaction: Transaction, alert: DueAlert, error: str, again: timedelta, told: Told
 ) -> bool:
-    """Write that hooks failed and are tried again after `again`; those `told` are left in peace."""
-    return _write(
-        transaction,
-        alert,
-        {
-            "alert_tries": alert.tries + 1,
-            "last_alert_error": error,
-            "alert_due_at": transaction.now + again,
-            "alert_told": {
-                "hooks": sorted(told.hooks),
-                "occurrences": told.occurrences,
-                "at": told.at.isoformat(),
-            },
+    """Write that hooks failed and are tried again after `again`; those `told` are left in peace.
+
+    What was resolved or acknowledged meanwhile is told to nobody else: a resolution to all that may have
+    heard of the incident, and one that nobody heard of only where it is about dead letters.
+    """
+    now, after = transaction.now, _locked(transaction, alert)
+    is_told = bool(told.hooks) or after.last_alert_at is not None
+    values: dict[str, Any] = {
+        "alerts_sent": alert.sent,
+        "alert_tries": alert.tries + 1,
+        "last_alert_error": error,
+        "last_alert_at": told.at if told.hooks else after.last_alert_at,
+        "alert_due_at": now + again,
+        "alert_told": {
+            "hooks": sorted(told.hooks),
+            "occurrences": told.occurrences,
+            "at": told.at.isoformat(),
         },
-    )
+    }
+    if alert.resolved_at is None and after.resolved_at is not None:
+        untold_is_due = now + again if alert.cause == DEAD_LETTERS else None
+        values |= {"alert_due_at": now if is_told else untold_is_due, "alert_tries": 0, "alert_told": null()}
+    elif alert.resolved_at is None and after.acknowledged_at is not None and is_told:
+        values |= {"alert_due_at": None, "alert_told": null()}
+    return _write(transaction, alert, values)
+
+
+def acknowledge(transaction: Transaction, incident_id: int, by: str) -> Any:
+    """Have an open incident remind nobody any more, and return its row; None where there is no such one.
+
+    An alert that nobody has taken yet goes out all the same.
+    """
+    return transaction.connection.execute(
+        update(incident)
+        .where(incident.c.id == incident_id, incident.c.resolved_at.is_(None))
+        .values(
+            acknowledged_at=transaction.now,
+            acknowledged_by=by,
+            acknowledged_occurrences=incident.c.occurrences,
+            alert_due_at=case((incident.c.last_alert_at.is_not(None), null()), else_=incident.c.alert_due_at),
+        )
+        .returning(incident)
+    ).one_or_none()
+
+
+def _locked(transaction: Transaction, alert: DueAlert) -> Any:
+    return transaction.connection.execute(
+        select(incident.c.resolved_at, incident.c.acknowledged_at, incident.c.last_alert_at)
+        .where(incident.c.id == alert.incident_id)
+        .with_for_update()
+    ).one()
 
 
 def _write(transaction: Transaction, alert: DueAlert, values: dict[str, Any]) -> bool:
@@ -146,24 +186,29 @@ def _write(transaction: Transaction, alert: DueAlert, values: dict[str, Any]) ->
     return changed.rowcount == 1
 
 
-def _due_alert(row: Any, letters: Any, key: str | None, now: datetime) -> DueAlert:
+def _due_alert(transaction: Transaction, row: Any) -> DueAlert:
     told = row.alert_told
+    letters = letters_of(transaction, row.id)
+    key, reply = sample_of(transaction, row.sample_message_id)
     return DueAlert(
-        leased_at=now,
+        leased_at=transaction.now,
         incident_id=row.id,
         token=row.lease_token + 1,
         tries=row.alert_tries,
+        sent=row.alerts_sent,
         cause=row.cause,
         destination=row.destination,
         operation=row.operation,
         reason=row.reason,
         text=row.text,
         opened_at=row.opened_at,
+        oldest_at=letters.oldest_at or row.oldest_at,
+        resolved_at=row.resolved_at,
         occurrences=row.occurrences,
         new_occurrences=row.occurrences - row.alerted_occurrences,
-        open_letters=letters[0],
-        in_doubt=letters[1] or 0,
+        letters=letters,
         sample_message_id=row.sample_message_id,
         sample_key=key,
+        sample_reply=reply,
         told=told and Told(frozenset(told["hooks"]), told["occurrences"], datetime.fromisoformat(told["at"])),
     )

@@ -16,7 +16,16 @@ from .messages import (
     term,
     unindexed,
 )
-from .service import audit, gate, gate_share, incident, schema_version, version_seen
+from .service import (
+    audit,
+    engine_seen,
+    gate,
+    gate_share,
+    incident,
+    last_delivery,
+    schema_version,
+    version_seen,
+)
 
 __all__ = [
     "CURRENT_VERSION",
@@ -24,10 +33,12 @@ __all__ = [
     "audit",
     "body",
     "dead_letter",
+    "engine_seen",
     "gate",
     "gate_share",
     "incident",
     "item",
+    "last_delivery",
     "message",
     "message_numbers",
     "metadata",

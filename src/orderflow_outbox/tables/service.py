@@ -1,4 +1,4 @@
-"""What the service keeps: incidents, gates of destinations, versions delivered, who did what."""
+"""What the service keeps: incidents, gates, signs of life, versions delivered, who did what."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ incident = Table(
     Column("sample_message_id", Identity64),
     Column("opened_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("oldest_at", UtcDateTime, nullable=False),
     Column("occurrences", Integer, nullable=False),
     Column("alerted_occurrences", Integer, nullable=False),
     Column("alert_due_at", UtcDateTime),
@@ -49,6 +50,7 @@ incident = Table(
     Column("lease_until", UtcDateTime),
     Column("acknowledged_at", UtcDateTime),
     Column("acknowledged_by", REFERENCE),
+    Column("acknowledged_occurrences", Integer),
     Column("resolved_at", UtcDateTime),
     Index(
         "outbox_incident_open",
@@ -102,6 +104,23 @@ gate_share = Table(
     Column("slots", Integer, nullable=False),
     Column("wanted", Integer, nullable=False),
     Column("until", UtcDateTime, nullable=False),
+)
+
+engine_seen = Table(
+    "outbox_engine_seen",
+    metadata,
+    Column("engine", REFERENCE, primary_key=True),
+    Column("machine", NAME, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("swept_at", UtcDateTime, nullable=False),
+)
+
+# Beside the messages, of which no index tells the last one delivered.
+last_delivery = Table(
+    "outbox_last_delivery",
+    metadata,
+    Column("destination", NAME, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
 )
 
 version_seen = Table(

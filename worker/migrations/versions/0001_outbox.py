@@ -40,6 +40,14 @@ def upgrade() -> None:
     )
     op.create_index("outbox_audit_message", "outbox_audit", ["message_id"])
     op.create_table(
+        "outbox_engine_seen",
+        sa.Column("engine", sa.String(length=255), nullable=False),
+        sa.Column("machine", sa.String(length=64), nullable=False),
+        sa.Column("seen_at", UtcDateTime(), nullable=False),
+        sa.Column("swept_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("engine"),
+    )
+    op.create_table(
         "outbox_gate",
         sa.Column("destination", sa.String(length=64), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
@@ -88,6 +96,7 @@ def upgrade() -> None:
         sa.Column("sample_message_id", Identity64, nullable=True),
         sa.Column("opened_at", UtcDateTime(), nullable=False),
         sa.Column("updated_at", UtcDateTime(), nullable=False),
+        sa.Column("oldest_at", UtcDateTime(), nullable=False),
         sa.Column("occurrences", sa.Integer(), nullable=False),
         sa.Column("alerted_occurrences", sa.Integer(), nullable=False),
         sa.Column("alert_due_at", UtcDateTime(), nullable=True),
@@ -100,6 +109,7 @@ def upgrade() -> None:
         sa.Column("lease_until", UtcDateTime(), nullable=True),
         sa.Column("acknowledged_at", UtcDateTime(), nullable=True),
         sa.Column("acknowledged_by", sa.String(length=255), nullable=True),
+        sa.Column("acknowledged_occurrences", sa.Integer(), nullable=True),
         sa.Column("resolved_at", UtcDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
@@ -112,6 +122,12 @@ def upgrade() -> None:
         unique=True,
     )
     _partial_index("outbox_incident_due", "outbox_incident", ["alert_due_at"], "alert_due_at IS NOT NULL")
+    op.create_table(
+        "outbox_last_delivery",
+        sa.Column("destination", sa.String(length=64), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("destination"),
+    )
     op.create_table(
         "outbox_message",
         sa.Column("id", Identity64, autoincrement=True, nullable=False),
