@@ -234,3 +234,19 @@ def test_a_rough_duration_is_in_one_unit_and_never_said_longer_than_it_is(
     span: timedelta, words: str
 ) -> None:
     assert roughly(span) == words
+
+
+def test_an_open_incident_is_told_by_its_cause() -> None:
+    held = {"id": 7, "cause": "breaker-open", "destination": "main", "operation": "", "reason": "http_503"}
+    letters = {
+        **held,
+        "id": 8,
+        "cause": "dead-letters",
+        "operation": "order-import",
+        "reason": "items_failed",
+    }
+    rows = [{**each, "occurrences": 3, "opened_at": NOW} for each in (held, letters)]
+    assert drawn(status_of("main"), incidents=rows)[-2:] == [
+        "incident 7: breaker-open main http_503, 3 ×, since 2026-11-26 09:00:00 UTC",
+        "incident 8: dead-letters main order-import items_failed, 3 ×, since 2026-11-26 09:00:00 UTC",
+    ]

@@ -224,6 +224,7 @@ def _notes(status: Status) -> Iterator[str]:
 
 
 def _incident(incident: Row) -> Text:
-    what = f"{incident['destination']} {incident['operation']} {incident['reason']}"
+    of = (incident[name] for name in ("cause", "destination", "operation", "reason"))
+    what = " ".join(each for each in of if each)
     line = f"incident {incident['id']}: {what}, {incident['occurrences']} ×, since"
     return output.plain(f"{line} {output.moment(incident['opened_at'])} UTC")
