@@ -28,7 +28,9 @@ LEASE = timedelta(seconds=90)
 OK = Delivered(Why("imported", "taken in", "virtual"))
 DOWN = RetryLater(Why("http_503", "not up", "virtual"), systemic=True)
 OWN_FAULT = RetryLater(Why("error_page", "the order is locked", "virtual"), systemic=False)
-REPLY = Reply(200, (), b"")
+CRASHED = RetryLater(Why("http_500", "it crashed", "virtual"), systemic=True)
+_STATUSES = {id(OK): 200, id(OWN_FAULT): 200, id(CRASHED): 500}
+"""What comes with a verdict; DOWN has no answer."""
 
 
 class Answer(NamedTuple):
@@ -54,6 +56,7 @@ class VirtualEngine:
     slots: int = 0
     to_begin: int | None = None
     probing: bool = False
+    probe_begun: bool = False
     in_use: int = 0
     answers: list[tuple[datetime, float]] = field(default_factory=list)
 
@@ -143,15 +146,16 @@ class World:
         due = sum(1 for at, _ in self._due[: self._destination.window] if at <= self._now)
         wanted = min(engine.in_use + due, self._destination.window)
         wants = {each.name: each.in_use + due for each in self._engines}
-        ask = Ask(wanted, engine.in_use, engine.to_begin or 0, engine.answers)
+        ask = Ask(wanted, engine.in_use, engine.to_begin or 0, engine.probe_begun, engine.answers)
         engine.answers = []
         self.gate, admission = admit(
             self.gate, engine.name, ask, sum(wants.values()), self._moment, self._destination, LEASE
         )
         engine.probing = self.gate.prober == engine.name
+        engine.probe_begun = engine.probe_begun and engine.probing and not admission.to_begin
         fair = fair_shares(admission.window, {**wants, engine.name: wanted})[engine.name]
         fair = min(fair, may_take(admission.window, self._held, engine.name))
-        engine.slots = admission.window if engine.probing else fair
+        engine.slots = engine.in_use + admission.window if engine.probing else fair
         engine.to_begin = admission.to_begin
         self._held[engine.name] = max(engine.slots, engine.in_use)
         size = admission.window if self.gate.window is None else self.gate.window.size
@@ -181,6 +185,7 @@ class World:
 
     def _begin(self, engine: VirtualEngine, message: int) -> None:
         engine.in_use += 1
+        engine.probe_begun = engine.probing
         if engine.to_begin is not None:
             engine.to_begin -= 1
         self._in_progress += 1
@@ -191,7 +196,8 @@ class World:
         if answer.seconds > deadline:
             answer = Answer(deadline, DOWN)
         claim = _claim(message, self._tries[message], self._moment)
-        reply = REPLY if answer.verdict != DOWN else None
+        status = _STATUSES.get(id(answer.verdict))
+        reply = None if status is None else Reply(status, (), b"")
         outcome = Outcome(claim, answer.verdict, reply=reply, seconds=answer.seconds, probe=engine.probing)
         self._at(self._now + answer.seconds, lambda: self._end(engine, outcome))
 
@@ -201,15 +207,10 @@ class World:
         if is_good(outcome):
             engine.answers.append((begun_at(outcome), outcome.seconds))
         now, message = self._moment, outcome.claim.id
-        settlement = settle(
-            outcome,
-            now,
-            self._destination.retry,
-            WhenDead.WAIT,
-            self._chance.random,
-            breaker_is_closed=self.gate.breaker.is_closed,
-        )
         self.gate = after(self.gate, outcome, now, self._destination)
+        opens_at = None if self.gate.breaker.is_closed else self.gate.breaker.probe_at
+        policy = self._destination.retry
+        settlement = settle(outcome, now, policy, WhenDead.WAIT, self._chance.random, opens_at=opens_at)
         self.states[message], self._tries[message] = settlement.state, settlement.tries
         self.delivered += settlement.state is State.DELIVERED
         if settlement.due_at is not None:

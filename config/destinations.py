@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from orderflow_outbox.messages import DESTINATION_NAME
 
 from .errors import SecretMissing
-from .limits import BreakerPolicy, Rate
-from .pauses import Pause
+from .limits import BreakerPolicy, Rate, a_table
+from .pauses import Pause, leave_no_time
 from .retry_policy import RetryPolicy, merged
 from .values import Duration, SecretSource, Strict, web_address
 
@@ -50,7 +50,7 @@ class Destination(Strict):
     authentication: Authentication = Authentication.BASIC
     scope_in_query: bool = False
     window: int = Field(default=8, ge=1, le=256, strict=True)
-    rate: Rate | None = None
+    rate: Annotated[Rate, BeforeValidator(a_table)] | None = None
     attempt_deadline: Duration = timedelta(seconds=30)
     pauses: list[Pause] = Field(default_factory=list)
     breaker: BreakerPolicy = BreakerPolicy()
@@ -79,6 +79,13 @@ class Destination(Strict):
     def _fits_a_header(cls, value: str) -> str:
         if not value.isascii() or not value.isprintable() or ":" in value:
             raise ValueError("use printable ASCII without a colon")
+        return value
+
+    @field_validator("pauses")
+    @classmethod
+    def _leave_time(cls, value: list[Pause]) -> list[Pause]:
+        if leave_no_time(value):
+            raise ValueError("leave some time between them; to stop a destination for good, hold it")
         return value
 
     @property

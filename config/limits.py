@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -36,6 +37,13 @@ class BreakerPolicy(Strict):
         return min(wait, self.longest_probe)
 
 
+def a_table(value: Any) -> Any:
+    """Return what a rate is made of, once it is a table."""
+    if not isinstance(value, dict | Rate):
+        raise ValueError('write { requests = 600, per = "1m" }')
+    return value
+
+
 class Rate(Strict):
     """The value of `rate` in the destinations file: so many requests per span of time, in a token bucket."""
 
@@ -47,7 +55,9 @@ class Rate(Strict):
     def _holds_what_flows_in(self) -> Rate:
         least = math.ceil(self.per_second * FETCHED_EVERY.total_seconds())
         if self.burst is not None and self.burst < least:
-            raise ValueError(f"give a burst of at least {least}, which is what comes in between two looks")
+            raise ValueError(
+                f"burst = {self.burst} is less than comes in between two looks: give {least} or more"
+            )
         return self
 
     @property

@@ -228,10 +228,20 @@ def _schemas(settings: Settings, catalogue: Catalogue, file: Path) -> Mapping[st
 
 def _check_operations(catalogue: Catalogue, destinations: Mapping[str, Destination], file: Path) -> None:
     known = ", ".join(sorted(catalogue))
-    problems = [
-        f"{file}: destinations.{name}.operations.{operation} is an operation nobody knows: choose of {known}"
+    named = [
+        (f"destinations.{name}.operations.{operation}", operation)
         for name, destination in destinations.items()
         for operation in destination.operations
+    ]
+    named += [
+        (f"destinations.{name}.pauses.{n}.operations", operation)
+        for name, destination in destinations.items()
+        for n, pause in enumerate(destination.pauses)
+        for operation in pause.operations
+    ]
+    problems = [
+        f"{file}: {place}: {operation!r} is an operation nobody knows: choose of {known}"
+        for place, operation in named
         if operation not in catalogue
     ]
     if problems:

@@ -60,6 +60,22 @@ def test_one_message_that_fails_again_and_again_never_opens_it() -> None:
     assert through([bad(7), bad(7), good()] * 100).is_closed, "nor are its failures a large share"
 
 
+def test_a_few_messages_that_fail_in_turn_never_open_it() -> None:
+    assert through([bad(1), bad(2), bad(3), bad(4)] * 50).is_closed
+    assert through([bad(1), bad(2), good(), bad(2), bad(1)] * 50).is_closed
+
+
+def test_a_message_that_was_delivered_may_fail_anew() -> None:
+    delivered = [result for n in range(4) for result in (bad(n), good(n))]
+    assert not through([*delivered, *(bad(n) for n in range(5))]).is_closed
+
+
+def test_failures_that_no_message_can_bring_about_count_each_time() -> None:
+    refused = Result(7, failed=True, unmistakable=True)
+    assert through([refused] * 4).is_closed
+    assert not through([refused] * 5).is_closed
+
+
 def test_it_opens_for_a_large_share_without_any_run() -> None:
     policy = BreakerPolicy(failures=1000, share=0.5)
     mixed = [result for n in range(100) for result in (bad(2 * n), bad(2 * n + 1), good())]

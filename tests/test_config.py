@@ -206,6 +206,42 @@ def with_retry(text: str) -> str:
     ("destinations", "key", "found", "allowed"),
     [
         (with_main(windw="8"), "destinations.main.windw", "nobody knows", "window"),
+        (with_main(rate="5"), "destinations.main.rate", "5", "requests = 600"),
+        (
+            with_main(rate='{ requests = 0, per = "1s" }'),
+            "destinations.main.rate.requests",
+            "0",
+            "equal to 1",
+        ),
+        (
+            with_main(rate='{ requests = 100, per = "1s", burst = 3 }'),
+            "destinations.main.rate",
+            "burst = 3",
+            "give 25 or more",
+        ),
+        (
+            with_main(pauses='[{ begin = "02:00", end = "03:00", zone = "London" }]'),
+            "destinations.main.pauses.0.zone",
+            "London",
+            "Europe/London",
+        ),
+        (
+            with_main(
+                pauses='[{ begin = "00:00", end = "12:00", zone = "UTC" },'
+                ' { begin = "12:00", end = "00:00", zone = "UTC" }]'
+            ),
+            "destinations.main.pauses",
+            "00:00",
+            "hold it",
+        ),
+        (
+            with_main(
+                pauses='[{ begin = "02:00", end = "03:00", zone = "UTC", operations = ["order-imprt"] }]'
+            ),
+            "destinations.main.pauses.0.operations",
+            "order-imprt",
+            "order-import",
+        ),
         (with_main(window="0"), "destinations.main.window", "0", "greater than or equal to 1"),
         (with_main(window="257"), "destinations.main.window", "257", "less than or equal to 256"),
         (with_main(window='"many"'), "destinations.main.window", "'many'", "integer"),

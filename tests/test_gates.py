@@ -36,7 +36,7 @@ from worker.breaker import BreakerState
 from worker.gate import Ask, Gate
 from worker.holding import LASTING
 from worker.looking import Looker
-from worker.replay import hold, resume
+from worker.replay import NotPossible, hold, resume
 from worker.store import gates
 from worker.store.shares import Granted, give_back_all, take
 from worker.store.transactions import Store
@@ -99,7 +99,7 @@ def test_failures_in_a_row_open_the_breaker_and_tell_of_it_once(engine: Engine, 
 
 def test_what_fails_while_it_is_open_spends_no_try(engine: Engine, store: Store) -> None:
     recorded(store, engine, *[LATER] * 8)
-    assert tries_of(engine) == [1, 1, 1, 1, 1, 0, 0, 0]
+    assert tries_of(engine) == [1, 1, 1, 1, 0, 0, 0, 0], "nor does the one that opens it"
     recorded(store, engine, LATER)
     assert tries_of(engine)[-1] == 0
 
@@ -189,8 +189,63 @@ def test_an_engine_makes_one_probe_however_often_it_asks(store: Store, clock: Cl
     open_breaker(store, clock)
     assert asked(store).to_begin == 1
     assert asked(store, unspent=1).to_begin == 1, "it has not begun it"
-    assert asked(store, in_use=1).to_begin == 0, "it is being made"
-    assert asked(store).to_begin == 0, "it is about to be recorded"
+    assert asked(store, in_use=1, probe_begun=True).to_begin == 0, "it is being made"
+    assert asked(store, probe_begun=True).to_begin == 0, "it is about to be recorded"
+
+
+def test_a_probe_is_made_beside_requests_that_hang(store: Store, clock: Clock) -> None:
+    open_breaker(store, clock)
+    granted = asked(store, in_use=2)
+    assert (granted.slots, granted.to_begin) == (3, 1)
+    assert asked(store, in_use=2).to_begin == 1, "none of the two is it"
+    assert asked(store, in_use=3, probe_begun=True).to_begin == 0
+
+
+def test_a_probe_waits_where_requests_that_hang_fill_the_window(store: Store, clock: Clock) -> None:
+    assert asked(store, "b").slots
+    for _ in range(3):
+        asked(store, "b", in_use=4)
+    open_breaker(store, clock)
+    granted = asked(store, "a", in_use=4)
+    assert (granted.slots, granted.is_probe) == (4, True), "four and four are in progress"
+
+
+def test_a_probe_whose_answer_was_lost_is_still_this_engines(store: Store, clock: Clock) -> None:
+    open_breaker(store, clock)
+    asked(store)
+    assert asked(store).to_begin == 1, "it was told of nothing"
+
+
+def test_a_probe_whose_result_was_dropped_is_given_up_by_its_own_engine_too(
+    store: Store, clock: Clock
+) -> None:
+    open_breaker(store, clock)
+    asked(store)
+    clock.forward(LEASE)
+    assert asked(store, probe_begun=True) == Granted(1, 1, is_probe=True)
+
+
+def test_what_was_put_off_to_the_next_probe_comes_with_the_one_of_a_person(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    (*_, last) = recorded(store, engine, *[LATER] * 5)
+    assert rows(engine, message, id=last)[0]["due_at"] == clock.now + MAIN.breaker.first_probe
+    clock.forward(SECOND)
+    resume(store, "main", "ann", "they are back")
+    assert rows(engine, message, id=last)[0]["due_at"] == clock.now
+
+
+def test_nobody_holds_in_the_name_of_the_service(store: Store) -> None:
+    with pytest.raises(NotPossible, match="a name of your own"):
+        hold(store, "main", "the service", "their night")
+
+
+def test_what_opened_the_breaker_is_known_after_a_person_resumed(engine: Engine, store: Store) -> None:
+    recorded(store, engine, *[LATER] * 5)
+    resume(store, "main", "ann", "they are back")
+    found = gate_of(store)
+    assert found.why is not None
+    assert found.why.reason == "http_503"
 
 
 def test_a_message_given_back_unsent_leaves_the_probe_to_the_next(
@@ -402,6 +457,19 @@ def test_an_outage_costs_a_few_probes_and_no_message(place: Place) -> None:
 @pytest.mark.timeout(300)
 def test_an_outage_of_a_day_in_a_minute_with_ten_thousand_waiting(place: Place) -> None:
     an_outage(place, messages=10_000, seconds=60)
+
+
+@on_sqlite
+def test_a_probe_is_made_and_answered_while_another_request_hangs(place: Place) -> None:
+    faults = ["hang:times=1", "unavailable"]
+    settings = {"attempt_deadline": "30s", "lease": 100, "breaker": 'failures = 3\nfirst_probe = "50ms"'}
+    with rig(place, Options(faults=faults), window=8, **settings) as made:
+        made.orders(30)
+        with engine_of(made):
+            eventually(lambda: gate_of(Store(made.engine)).breaker.state is BreakerState.OPEN)
+            made.simulator.set_faults([])
+            eventually(lambda: gate_of(Store(made.engine)).breaker.is_closed, 15)
+            assert made.simulator.ledger.summary()["in_progress"] == 1
 
 
 @on_sqlite

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.outage import FILE, drawn
-from bench.virtual import DOWN, OK, OWN_FAULT, Answer, Receiver, World
+from bench.virtual import CRASHED, DOWN, OK, OWN_FAULT, Answer, Receiver, World
 from config import BreakerPolicy, Destination, Rate
 from orderflow_outbox import State
 from tests.steps import destinations
@@ -111,11 +111,20 @@ def test_in_a_thousand_stories_a_messages_own_failures_never_shut_the_gate(first
         assert set(states[poisoned:]) == {State.DELIVERED}, seed
 
 
-def test_one_message_that_the_receiver_breaks_on_never_shuts_the_gate() -> None:
-    world = World(MAIN, [0.0], lambda *_: Answer(0.1, DOWN))
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_messages_that_the_receiver_breaks_on_never_shut_the_gate(number: int) -> None:
+    world = World(MAIN, [0.0] * number, lambda *_: Answer(0.1, CRASHED))
     world.run(3 * DAY)
-    assert world.states == {0: State.DEAD}, "it has had its tries, like any other"
-    assert len(world.sent) == len(MAIN.retry.waits) + 1
+    assert set(world.states.values()) == {State.DEAD}, "each has had its tries, like any other"
+    assert len(world.sent) == number * (len(MAIN.retry.waits) + 1)
+    assert {each.breaker for each in world.moments} == {"closed"}
+
+
+def test_a_message_alone_does_not_die_of_an_outage_either() -> None:
+    world = World(MAIN, [0.0], down(0, DAY * 3))
+    world.run(DAY * 4)
+    assert world.states == {0: State.DELIVERED}
+    assert len(world.sent) < 90
 
 
 @pytest.mark.parametrize("engines", [1, 2, 4])

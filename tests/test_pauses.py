@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy import Engine
 
 from config import Pause, paused_operations, paused_until
+from config.pauses import leave_no_time
 from orderflow_outbox.tables import message
 from tests.steps import LEASE, SECOND, Clock, put, row, rows
 from worker.looking import Looker
@@ -53,9 +54,23 @@ def test_a_pause_is_from_its_begin_to_its_end_where_it_is_told(
     assert each.end_at(at(moment)) == (None if end is None else at(end))
 
 
-def test_the_night_on_which_the_clocks_go_forward_has_a_shorter_pause() -> None:
-    forward = pause("00:30", "02:30", "Europe/London")
-    assert forward.end_at(at("2027-03-28 00:30")) == at("2027-03-28 01:30"), "02:30 of summer time"
+@pytest.mark.parametrize(
+    ("begin", "end", "zone", "from_moment", "to_moment"),
+    [
+        ("00:30", "02:30", "Europe/London", "00:30", "01:30"),
+        ("00:30", "01:30", "Europe/London", "00:30", "01:00"),
+        ("01:30", "02:15", "Europe/London", "01:00", "01:15"),
+        ("01:30", "03:00", "Europe/London", "01:00", "02:00"),
+        ("01:30", "02:30", "Europe/Berlin", "00:30", "01:00"),
+    ],
+)
+def test_a_time_that_is_skipped_when_the_clocks_go_forward_is_the_moment_of_the_change(
+    begin: str, end: str, zone: str, from_moment: str, to_moment: str
+) -> None:
+    forward = pause(begin, end, zone)
+    begins, ends = (at(f"2027-03-28 {moment}") for moment in (from_moment, to_moment))
+    assert [forward.end_at(moment) for moment in (begins, ends - SECOND)] == [ends, ends]
+    assert [forward.end_at(moment) for moment in (begins - SECOND, ends)] == [None, None]
 
 
 def test_a_pause_in_an_hour_that_comes_twice_ends_after_the_second() -> None:
@@ -73,8 +88,11 @@ def test_pauses_that_follow_without_a_gap_are_one() -> None:
     assert paused_until([], at("2026-11-26 02:30")) is None
 
 
-def test_pauses_that_never_end_are_still_told_an_end() -> None:
+def test_pauses_that_never_end_are_told_as_such_and_still_told_an_end() -> None:
     always = [pause("00:00", "12:00"), pause("12:00", "00:00")]
+    assert leave_no_time(always)
+    assert not leave_no_time(always[:1])
+    assert not leave_no_time([pause("00:00", "12:00"), pause("12:00", "00:00", operations=["order-import"])])
     assert paused_until(always, at("2026-11-26 02:30")) > at("2026-11-26 12:00")  # type: ignore[operator]
 
 
@@ -93,7 +111,9 @@ def test_a_pause_of_an_operation_is_no_pause_of_the_others() -> None:
         ({"begin": "02:00", "end": "03:00", "zone": "London"}, "Europe/London"),
         ({"begin": "02:00", "end": "02:00", "zone": "UTC"}, "hold it"),
         ({"begin": "02:00", "end": "03:00", "zone": "UTC", "days": ["monday"]}, "mon"),
-        ({"begin": "02:00", "end": "03:00", "zone": "UTC", "days": []}, "at least 1"),
+        ({"begin": "02:00", "end": "03:00", "zone": "UTC", "days": []}, "one at least"),
+        ({"begin": "02:00", "end": "03:00", "zone": "UTC", "days": "sun"}, "one at least"),
+        ({"begin": "02:00", "end": "03:00", "zone": "UTC", "operations": []}, "one at least"),
         ({"begin": "02:00", "end": "03:00"}, "zone"),
     ],
 )

@@ -120,6 +120,22 @@ def test_slots_in_use_are_not_given_to_another(store: Store) -> None:
     assert in_all(store) == WINDOW
 
 
+def test_engines_that_were_all_held_up_are_given_time_to_say_what_they_have_in_progress(
+    store: Store, clock: Clock
+) -> None:
+    all_taken(store, "a")
+    taken(store, "b")
+    taken(store, "a", in_use=4)
+    assert all_taken(store, "b") == 4
+    clock.forward(timedelta(seconds=30))
+    assert taken(store, "a", in_use=4) == 4, "the four of the other may still be in progress"
+    assert in_all(store) == WINDOW
+    clock.forward(timedelta(seconds=4))
+    assert taken(store, "a", in_use=4) == 4
+    clock.forward(timedelta(seconds=1))
+    assert all_taken(store, "a") == WINDOW, "it is dead"
+
+
 def test_slots_that_are_not_renewed_lapse(store: Store, clock: Clock) -> None:
     all_taken(store, "a")
     clock.forward(timedelta(seconds=5) - SECOND)

@@ -4,7 +4,8 @@ It opens when the destination fails one message after another, whatever they are
 them. While it is open waiting messages are left alone, but for one probe at widening intervals. A probe
 that is answered closes it.
 
-A message that fails again and again tells nothing of the destination: it counts once, until another fails.
+A message that fails again and again tells nothing of the destination, unless its failure is one that no
+message can bring about, such as a refused connection: it counts once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from config import BreakerPolicy
 
 SHARE_MEMORY = 20
 """Of about so many answers the share of failures is taken; the older one is, the less it weighs."""
+MOST_FAILED = 20
+"""So many messages that have failed are remembered."""
 NO_SHARE = 0.001
 """A share so small is none."""
 
@@ -39,12 +42,14 @@ class Result(NamedTuple):
     Attributes:
         message_id: whose it was.
         failed: whether the destination is at fault.
+        unmistakable: whether no message can bring such a failure about, so that each of them counts.
         probe: whether it was let through as a probe.
     """
 
     message_id: int
     failed: bool
     probe: bool = False
+    unmistakable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,8 @@ class Breaker:
     """A breaker at a moment.
 
     Attributes:
-        failures: messages that the destination failed in a row.
-        last_failed: the last of them.
+        failures: how many in a row were the destination's own, each of another message.
+        failed: the messages that failed lately, and have not been answered well since.
         share: failures among the latest results.
         probes: how many failed in a row since it opened.
         probe_at: when the next probe may be made; while one is, when that one is given up.
@@ -61,7 +66,7 @@ class Breaker:
 
     state: BreakerState = BreakerState.CLOSED
     failures: int = 0
-    last_failed: int | None = None
+    failed: tuple[int, ...] = ()
     share: float = 0.0
     probes: int = 0
     probe_at: datetime | None = None
@@ -88,15 +93,14 @@ def after(breaker: Breaker, result: Result, now: datetime, policy: BreakerPolicy
         return _after_probe(breaker, result, now, policy) if result.probe else breaker
     share = breaker.share + (result.failed - breaker.share) / SHARE_MEMORY
     if not result.failed:
-        return replace(breaker, failures=0, share=share if share > NO_SHARE else 0.0)
-    again = result.message_id == breaker.last_failed
-    counted = replace(
-        breaker,
-        failures=max(1, breaker.failures) if again else breaker.failures + 1,
-        last_failed=result.message_id,
-        share=breaker.share if again else share,
-    )
-    if again or (counted.failures < policy.failures and counted.share < policy.share):
+        failed = tuple(each for each in breaker.failed if each != result.message_id)
+        return replace(breaker, failures=0, failed=failed, share=share if share > NO_SHARE else 0.0)
+    if result.message_id in breaker.failed and not result.unmistakable:
+        return breaker
+    failed = (*(each for each in breaker.failed if each != result.message_id), result.message_id)
+    remembered = failed[-max(MOST_FAILED, policy.failures) :]
+    counted = replace(breaker, failures=breaker.failures + 1, failed=remembered, share=share)
+    if counted.failures < policy.failures and counted.share < policy.share:
         return counted
     return opened(counted, now, policy)
 

@@ -206,7 +206,7 @@ class Engine:
         self._stir.set()
 
     async def _send(self, claim: Claim, lease_ends: float) -> Outcome:
-        probe = self._holding.is_probing(claim.destination)
+        probe = self._holding.begins(claim.destination)
         self._in_hand.begin_sending(claim.destination)
         self._announce(Step.STARTED, claim, "", 0.0)
         try:

@@ -24,6 +24,8 @@ from .verdicts import Hold, RetryLater, Why
 
 OPEN = "open"
 REFUSALS_BEFORE_HOLD = 3
+UNMISTAKABLE = frozenset({429, 503})
+"""Statuses that tell of the destination, whatever was sent (RFC 6585 section 4, RFC 9110 section 15.6.4)."""
 THE_SERVICE = "the service"
 """Who holds a destination that lets nobody in."""
 
@@ -91,6 +93,14 @@ def is_failure(outcome: Outcome) -> bool:
     return isinstance(outcome.verdict, RetryLater) and outcome.verdict.systemic
 
 
+def _is_unmistakable(outcome: Outcome) -> bool:
+    """Tell whether no message can bring about such a failure: nothing was sent, or it says so itself.
+
+    Others are not so clear: a message may crash the receiver, which then answers 500, or 502, or not at all.
+    """
+    return not outcome.in_doubt if outcome.reply is None else outcome.reply.status in UNMISTAKABLE
+
+
 def after(gate: Gate, outcome: Outcome, now: datetime, destination: Destination) -> Gate:
     """Return the gate after what came of one more message."""
     if isinstance(outcome.verdict, Hold):
@@ -119,7 +129,9 @@ def _after_good(gate: Gate, outcome: Outcome, now: datetime, destination: Destin
 def _after_failure(gate: Gate, outcome: Outcome, now: datetime, destination: Destination) -> Gate:
     verdict = outcome.verdict
     assert isinstance(verdict, RetryLater)  # noqa: S101 (that is what a failure is)
-    result = Result(outcome.claim.id, failed=True, probe=outcome.probe)
+    result = Result(
+        outcome.claim.id, failed=True, probe=outcome.probe, unmistakable=_is_unmistakable(outcome)
+    )
     breaker = breakers.after(gate.breaker, result, now, destination.breaker)
     window = gate.window and throttle.failed(gate.window, begun_at(outcome), now)
     opens = gate.breaker.is_closed and not breaker.is_closed
@@ -166,7 +178,7 @@ def resumed(gate: Gate, by: str, now: datetime) -> Gate:
         gate,
         state=OPEN,
         changed_by=by,
-        why=gate.why if not gate.is_held and not breaker.is_closed else None,
+        why=None if breaker.is_closed or gate.is_held_by_hand else gate.why,
         refusals=0,
         breaker=breaker,
         prober=None,
@@ -194,6 +206,7 @@ class Ask(NamedTuple):
     Attributes:
         wanted: requests that it has a use for.
         in_use: those in progress.
+        probe_begun: whether the probe that it was last allowed has been begun.
         unspent: requests that it was allowed to begin, and has not.
         answers: good ones since it asked before, with the moment each request was begun and its seconds.
     """
@@ -201,6 +214,7 @@ class Ask(NamedTuple):
     wanted: int
     in_use: int = 0
     unspent: int = 0
+    probe_begun: bool = False
     answers: Sequence[tuple[datetime, float]] = ()
 
 
@@ -237,8 +251,8 @@ def admit(
     gate = _with_tokens(gate, engine, ask, now, destination)
     paused = gate.paused_until is not None and gate.paused_until > now
     shut = paused or gate.is_held_by_hand or paused_by_calendar(destination.pauses, now) is not None
-    if gate.prober == engine and gate.breaker.state is BreakerState.PROBING:
-        if ask.in_use or not ask.unspent:
+    if gate.prober == engine and not breakers.may_probe(gate.breaker, now):
+        if ask.probe_begun:
             return gate, Admission(1, 0)  # it is being made, or about to be recorded
         if ask.wanted and not shut:
             return gate, Admission(1, 1)

@@ -29,14 +29,14 @@ class Gatekeeper:
         self._changing: Sequence[str] = ()
         self.shut: frozenset[str] = frozenset()
 
-    def found_closed(self, transaction: Transaction, outcomes: Sequence[Outcome]) -> list[bool]:
-        """Tell of each outcome whether the breaker of its destination was closed when it came."""
+    def opens_at(self, transaction: Transaction, outcomes: Sequence[Outcome]) -> list[datetime | None]:
+        """Return for each outcome when the next probe is made, if the breaker is open by then; else None."""
         before = gates.read(transaction, {each.claim.destination for each in outcomes})
         known, found = dict(before), []
         for outcome in outcomes:
-            gate = known[outcome.claim.destination]
-            found.append(gate.breaker.is_closed)
-            known[outcome.claim.destination] = self._after(gate, outcome, transaction.now)
+            gate = self._after(known[outcome.claim.destination], outcome, transaction.now)
+            known[outcome.claim.destination] = gate
+            found.append(None if gate.breaker.is_closed else gate.breaker.probe_at)
         self._changing = sorted(name for name in known if known[name] != before[name])
         self.shut = frozenset(name for name in known if known[name].is_shut(transaction.now))
         return found

@@ -66,12 +66,19 @@ class Holding:
         self._in_vain: set[str] = set()
         self._shut: set[str] = set()
         self._probing: set[str] = set()
+        self._probes_begun: set[str] = set()
         self._answers: dict[str, Recent] = {name: deque(maxlen=MOST_ANSWERS) for name in destinations}
         self.engine = uuid.uuid4().hex
         self.slots = {name: Slots(monotonic) for name in destinations}
 
     def is_probing(self, destination: str) -> bool:
-        """Tell whether a request that is begun now is a probe."""
+        """Tell whether a probe is this engine's to make."""
+        return destination in self._probing
+
+    def begins(self, destination: str) -> bool:
+        """Note that a request is begun; return whether it is a probe."""
+        if destination in self._probing:
+            self._probes_begun.add(destination)
         return destination in self._probing
 
     def shut(self, destination: str) -> None:
@@ -133,12 +140,14 @@ class Holding:
     def _ask_for(self, name: str, wanted: int) -> Ask:
         slots, answers = self.slots[name], tuple(self._answers[name])
         self._answers[name].clear()
-        return Ask(wanted, slots.in_use, slots.take_back(), answers)
+        return Ask(wanted, slots.in_use, slots.take_back(), name in self._probes_begun, answers)
 
     def _heed(self, name: str, granted: Granted, until: float) -> None:
         for names, belongs in ((self._shut, granted.is_shut), (self._probing, granted.is_probe)):
             names.discard(name)
             names.update({name} if belongs else ())
+        if granted.to_begin or not granted.is_probe:
+            self._probes_begun.discard(name)
         self.slots[name].grant(granted.slots, until, granted.to_begin)
 
     def _take(self, asks: Mapping[str, Ask]) -> dict[str, Granted]:

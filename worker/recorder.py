@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -118,17 +119,17 @@ class Recorder:
         return [*settlements, *children]
 
     def _settled_all(self, transaction: Transaction, outcomes: Sequence[Outcome]) -> list[Settlement]:
-        closed = self._gatekeeper.found_closed(transaction, outcomes)
-        settlements = [self._settled(*each, transaction) for each in zip(outcomes, closed, strict=True)]
+        opens = self._gatekeeper.opens_at(transaction, outcomes)
+        settlements = [self._settled(*each, transaction) for each in zip(outcomes, opens, strict=True)]
         to_do = [each.claim for each in settlements if each.state is not State.DELIVERED or each.children]
         over = outdated(transaction, to_do, self._superseded_by)
         return [obsolete(each) if each.claim.id in over else each for each in settlements]
 
-    def _settled(self, outcome: Outcome, closed: bool, transaction: Transaction) -> Settlement:
+    def _settled(self, outcome: Outcome, opens_at: datetime | None, transaction: Transaction) -> Settlement:
         claim = outcome.claim
         policy = self._destinations[claim.destination].retry_policy(claim.operation)
         followers = when_dead(self._catalogue, claim.operation)
-        return settle(outcome, transaction.now, policy, followers, random.random, breaker_is_closed=closed)
+        return settle(outcome, transaction.now, policy, followers, random.random, opens_at=opens_at)
 
     def _tell(self, settlement: Settlement) -> None:
         verdict = settlement.outcome.verdict

@@ -9,7 +9,7 @@ from typing import Any
 from orderflow_outbox import PREDEFINED, Catalogue, Resolution, State
 from orderflow_outbox.errors import OutboxError
 
-from .gate import Gate
+from .gate import THE_SERVICE, Gate
 from .store import gates, resolving
 from .store.burying import close_settled_incidents
 from .store.finding import message_row
@@ -120,7 +120,13 @@ def cancel(store: Store, message_id: int, by: str, why: str) -> None:
 
 
 def hold(store: Store, destination: str, by: str, why: str) -> None:
-    """Stop claiming for a destination until it is resumed."""
+    """Stop claiming for a destination until it is resumed.
+
+    Raises:
+        NotPossible: it is not told by whom, but in the name of the service, which tries again by itself.
+    """
+    if by == THE_SERVICE:
+        raise NotPossible(f"{by!r} holds destinations by itself, and resumes them: give a name of your own")
     with store.writing() as transaction:
         gates.hold(transaction, destination, Why("by_hand", why, "by-hand"), by, alert_times=None)
         resolving.note_audit(transaction, verb="hold", by=by, why=why, destination=destination)

@@ -25,12 +25,13 @@ def settle(
     followers: WhenDead,
     chance: Callable[[], float],
     *,
-    breaker_is_closed: bool = True,
+    opens_at: datetime | None = None,
 ) -> Settlement:
     """Return where the message of `outcome` goes from here.
 
     Args:
-        breaker_is_closed: whether it was when this came; if not, a failure of the destination spends no try.
+        opens_at: when the next probe is made of a destination whose breaker is open by now. Its own failure
+            spends no try then, and the message is due with that probe: behind those that come until then.
         followers: whether later messages of its key wait for it when it dies.
         chance: gives a number from 0 to 1, for the jitter.
     """
@@ -41,10 +42,9 @@ def settle(
         case Refused(why):
             return _dead(outcome, why, followers)
         case Hold():
-            return _again(outcome, now + HOLD_WAIT, outcome.claim.tries)
-        case RetryLater(systemic=True) if not breaker_is_closed:
-            # Due at once, for the gate keeps it: behind those that were due before it.
-            return _again(outcome, now, outcome.claim.tries)
+            return _again(outcome, opens_at or now + HOLD_WAIT, outcome.claim.tries)
+        case RetryLater(systemic=True) if opens_at is not None:
+            return _again(outcome, opens_at, outcome.claim.tries)
         case RetryLater() as later:
             return _retried(outcome, now, policy, followers, later, chance())
         case None:

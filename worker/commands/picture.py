@@ -213,7 +213,7 @@ def _notes(status: Status) -> Iterator[str]:
         if each.next_probe_at is not None:
             at = f", at {output.moment(each.next_probe_at)} UTC" if each.next_probe_at > status.now else ""
             yield f"{each.name}: {each.way}, next probe {_until(each.next_probe_at, status.now)}{at}"
-        if each.way in (Way.BREAKER_OPEN, Way.PROBING):
+        if each.way in (Way.BREAKER_OPEN, Way.PROBING) and gate["reason"] is not None:
             yield f"{each.name}: it failed, {gate['reason']}: {gate['text']}"
         if each.paused_until is not None:
             yield f"{each.name} is paused until {output.moment(each.paused_until)} UTC"

@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping, select, update
 
 from orderflow_outbox.dialects import insert_on
 from orderflow_outbox.states import HELD
-from orderflow_outbox.tables import gate
+from orderflow_outbox.tables import gate, message
 from worker.breaker import Breaker, BreakerState
 from worker.gate import OPEN, Gate, resumed
 from worker.rate import Bucket
@@ -26,6 +26,7 @@ from .causes import (
     note_incident,
     resolve_incidents,
 )
+from .claiming import is_due
 from .transactions import Transaction
 
 _RULE = "gate"
@@ -84,9 +85,18 @@ def hold(
 
 
 def resume(transaction: Transaction, destination: str, by: str) -> Gate:
-    """Open a destination's gate, for a probe first where its breaker is open; return the gate before."""
+    """Open a destination's gate, for a probe first where its breaker is open; return the gate before.
+
+    What had been put off until the next probe is due with this one.
+    """
     before = lock(transaction, destination)
     write(transaction, destination, before, resumed(before, by, transaction.now), None)
+    if not before.breaker.is_closed:
+        transaction.connection.execute(
+            update(message)
+            .where(message.c.destination == destination, is_due, message.c.due_at == before.breaker.probe_at)
+            .values(due_at=transaction.now)
+        )
     return before
 
 
@@ -142,7 +152,7 @@ def _gate_of(row: RowMapping) -> Gate:
         breaker=Breaker(
             state=BreakerState(row["breaker"]),
             failures=row["failures_in_a_row"],
-            last_failed=row["last_failed_id"],
+            failed=tuple(row["failed_ids"] or ()),
             share=row["failure_share"],
             probes=row["failed_probes"],
             probe_at=row["probe_at"],
@@ -178,7 +188,7 @@ def _values(of: Gate) -> dict[str, Any]:
         "refusals_in_a_row": of.refusals,
         "breaker": of.breaker.state.value,
         "failures_in_a_row": of.breaker.failures,
-        "last_failed_id": of.breaker.last_failed,
+        "failed_ids": list(of.breaker.failed),
         "failure_share": of.breaker.share,
         "failed_probes": of.breaker.probes,
         "probe_at": of.breaker.probe_at,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from config import Destination
 from orderflow_outbox.dialects import insert_on
@@ -59,20 +60,15 @@ def take(
     bound_idling(transaction.connection, IDLE_SECONDS)
     gate = gates.lock(transaction, destination)
     connection, now = transaction.connection, transaction.now
-    connection.execute(
-        delete(gate_share).where(gate_share.c.destination == destination, gate_share.c.until <= now)
-    )
-    rows = connection.execute(
-        select(gate_share.c.engine, gate_share.c.slots, gate_share.c.wanted).where(
-            gate_share.c.destination == destination
-        )
-    ).all()
+    rows = _shares(transaction, destination, engine, lasting)
     held: dict[str, int] = {row.engine: row.slots for row in rows}
     wants: dict[str, int] = {**{row.engine: row.wanted for row in rows}, engine: ask.wanted}
     after, admission = admit(gate, engine, ask, sum(wants.values()), now, settings, lease)
     gates.write(transaction, destination, gate, after, None)
     if after.prober == engine:
-        usable = admission.window
+        # Beside requests that were begun before, and may hang for long.
+        others = sum(slots for name, slots in held.items() if name != engine)
+        usable = min(ask.in_use + admission.window, max(1, settings.window - others))
     else:
         fair = fair_shares(admission.window, wants)[engine]
         usable = min(fair, may_take(admission.window, held, engine))
@@ -87,6 +83,23 @@ def take(
         .on_conflict_do_update(index_elements=[gate_share.c.destination, gate_share.c.engine], set_=values)
     )
     return granted
+
+
+def _shares(transaction: Transaction, destination: str, engine: str, lasting: timedelta) -> Sequence[Any]:
+    """Return the slots that engines hold, without those that have lapsed.
+
+    Where the one that asks finds its own lapsed it was held up, and others may have been with it, as while
+    the database was away: they are given as long again to say what they have in progress.
+    """
+    connection, now = transaction.connection, transaction.now
+    here = gate_share.c.destination == destination
+    rows = connection.execute(select(gate_share).where(here)).all()
+    if any(row.engine == engine and row.until <= now for row in rows):
+        lapsed = here & (gate_share.c.until <= now)
+        connection.execute(update(gate_share).where(lapsed).values(until=now + lasting))
+        return rows
+    connection.execute(delete(gate_share).where(here, gate_share.c.until <= now))
+    return [row for row in rows if row.until > now]
 
 
 def give_back_all(transaction: Transaction, engine: str) -> None:

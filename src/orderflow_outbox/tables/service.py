@@ -78,7 +78,7 @@ gate = Table(
     Column("changed_at", UtcDateTime),
     Column("breaker", String(16), nullable=False),
     Column("failures_in_a_row", Integer, nullable=False),
-    Column("last_failed_id", Identity64),
+    Column("failed_ids", JSON),
     Column("failure_share", Float, nullable=False),
     Column("failed_probes", Integer, nullable=False),
     Column("probe_at", UtcDateTime),

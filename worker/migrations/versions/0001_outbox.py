@@ -58,7 +58,7 @@ def upgrade() -> None:
         sa.Column("changed_at", UtcDateTime(), nullable=True),
         sa.Column("breaker", sa.String(length=16), nullable=False),
         sa.Column("failures_in_a_row", sa.Integer(), nullable=False),
-        sa.Column("last_failed_id", Identity64, nullable=True),
+        sa.Column("failed_ids", sa.JSON(), nullable=True),
         sa.Column("failure_share", sa.Float(), nullable=False),
         sa.Column("failed_probes", sa.Integer(), nullable=False),
         sa.Column("probe_at", UtcDateTime(), nullable=True),
