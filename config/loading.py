@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -166,7 +167,9 @@ def _problem(model: type[BaseModel], file: Path, error: ErrorDetails) -> str:
     key = ".".join(steps) or "the file"
     secret = any(name in step for step in steps for name in _NEVER_SHOWN)
     secret = secret and not ("hooks" in steps and any(name in steps for name in _SHOWN_ALL_THE_SAME))
-    variable = ENVIRONMENT_PREFIX + "__".join(steps).upper()
+    # A list in the environment is written whole.
+    named = takewhile(lambda step: not step.isdigit(), steps)
+    variable = ENVIRONMENT_PREFIX + "__".join(named).upper()
     place = f"environment variable {variable}" if model is Settings and variable in os.environ else str(file)
     if error["type"] == "extra_forbidden":
         return f"{place}: {key} is a key nobody knows: {_neighbours(model, steps)}"

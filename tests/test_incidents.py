@@ -28,6 +28,7 @@ from worker import alerts
 from worker.alerts import FIRST_RETRY, LEASE_MARGIN, AlertSender, send_due_alerts
 from worker.deliveries import Claim, Outcome, Reply, Settlement
 from worker.excerpts import excerpt
+from worker.hooks import running
 from worker.replay import discard
 from worker.store import burying, gates, incidents
 from worker.store.causes import BREAKER_OPEN, NO_OPERATION, AlertTimes, note_incident, resolve_incidents
@@ -557,6 +558,39 @@ def test_a_database_that_stays_away_is_told_before_the_lease_is_over(
     monkeypatch.setattr(incidents, "record_alert_sent", refusing)
     with pytest.raises(ConnectionError):
         sender.record(sendings, sender.tell(sendings))
+
+
+def test_an_alert_that_cannot_be_recorded_keeps_no_other_from_it(
+    engine: Engine, store: Store, clock: Clock, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "RECORD_SECONDS", 0.0)
+    for reason in ("a", "b", "c"):
+        bury(store, engine, reason=reason)
+    clock.forward(ALERT_TIMES.grouping)
+    sender = AlertSender(store, settings(desk.hook))
+    sendings = sender.lease()
+    record = incidents.record_alert_sent
+
+    def refusing(transaction: Any, alert: Any, *arguments: Any) -> bool:
+        if alert.reason == "a":
+            raise ValueError("this one")
+        return record(transaction, alert, *arguments)
+
+    monkeypatch.setattr(incidents, "record_alert_sent", refusing)
+    with pytest.raises(ValueError, match="this one"):
+        sender.record(sendings, sender.tell(sendings))
+    assert [each["alerts_sent"] for each in rows(engine, incident)] == [0, 1, 1]
+
+
+def test_a_lease_covers_every_hook_that_waits_for_its_turn(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    bury(store, engine)
+    clock.forward(ALERT_TIMES.grouping)
+    many = settings(*20 * [FAILING])
+    AlertSender(store, many).lease()
+    rounds = alerts.AT_ONCE * 20 / running.MAX_AT_ONCE
+    assert rows(engine, incident)[0]["lease_until"] == clock.now + rounds * many.timeout + LEASE_MARGIN
 
 
 def test_a_sender_that_was_frozen_tells_nothing_that_another_may_be_telling(
