@@ -23,14 +23,30 @@ from orderflow_outbox.tables import dead_letter, incident, message
 from tests.databases import on_sqlite
 from tests.desks import Desk, Mailbox, Webhook
 from tests.rig import PROJECT, eventually
-from tests.steps import ALERT_TIMES, DAY, LEASE, SECOND, Clock, bury, finish, put, rows, why
+from tests.steps import (
+    ALERT_TIMES,
+    DAY,
+    LEASE,
+    SECOND,
+    Clock,
+    another_connection,
+    bury,
+    claim_one,
+    configuration,
+    finish,
+    outcome,
+    put,
+    rows,
+    why,
+)
 from worker import alerts
 from worker.alerts import FIRST_RETRY, LEASE_MARGIN, AlertSender, send_due_alerts
 from worker.deliveries import Claim, Outcome, Reply, Settlement
 from worker.excerpts import excerpt
 from worker.hooks import running
+from worker.recorder import Recorder
 from worker.replay import discard
-from worker.store import burying, gates, incidents
+from worker.store import burying, evidence, gates, incidents
 from worker.store.causes import BREAKER_OPEN, NO_OPERATION, AlertTimes, note_incident, resolve_incidents
 from worker.store.transactions import Store
 from worker.verdicts import Refused, Why
@@ -398,6 +414,7 @@ SENT = (
         (b"bad: " + SENT, "bad: …"),
         (b"bad: " + SENT[:40] + b" and more", "bad: … and more"),
         (b"bad: email=ann.customer@example.com!", "bad: …!"),
+        (b"bad: EMAIL=Ann.Customer@example.com!", "bad: …!"),
         (b"bad: &lt;![CDATA[email=ann.customer@example.com", "bad: …"),
         (b"x" * 290 + SENT, "x" * 290 + "…"),
         (b"x" * 1000, "x" * 300),
@@ -407,6 +424,46 @@ SENT = (
 )
 def test_of_a_reply_is_told_what_it_does_not_repeat_of_the_payload(reply: bytes, told: str) -> None:
     assert excerpt(reply, SENT) == told
+
+
+def test_a_repetition_is_found_wherever_it_lies_in_the_payload() -> None:
+    payload = "".join(chr(0x100 + n) for n in range(200)) + "İ" + "x" * 7
+    for begin in range(len(payload)):
+        for length in (15, 16, 17, 40):
+            piece = payload[begin : begin + length]
+            told = excerpt(f"a {piece} b".encode(), payload.encode())
+            assert (told == "a … b") == (len(piece) >= 16), (begin, length)
+
+
+def test_what_a_letter_says_is_told_without_what_its_reply_repeats_of_the_payload(
+    engine: Engine, store: Store, clock: Clock, desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    announced: list[str] = []
+    told = Recorder(
+        store, configuration(), ALERT_TIMES, lambda _step, _claim, text, _took: announced.append(text)
+    )
+    lifted = why("items_failed", "refused: deliverypostcode=AB1 2CD")
+    put(engine)
+    assert told.record([outcome(claim_one(store), Refused(lifted), Reply(500, (), b"refused"))])
+    assert once_due(store, clock, desk.hook) == 1
+    assert [desk.told[0]["sample_text"], *announced] == 2 * ["refused:…"]
+    assert "AB1 2CD" not in desk.text + caplog.text
+
+
+@on_sqlite
+def test_evidence_is_looked_for_while_others_can_write(
+    engine: Engine, store: Store, clock: Clock, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bury(store, engine)
+    other = another_connection(engine)
+
+    def writing_meanwhile(*arguments: Any) -> str:
+        put(other)
+        return excerpt(*arguments)
+
+    monkeypatch.setattr(evidence, "excerpt", writing_meanwhile)
+    assert once_due(store, clock, desk.hook) == 1
+    other.dispose()
 
 
 # Ten thousand, and senders that die

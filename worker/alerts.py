@@ -89,6 +89,8 @@ class AlertSender:
                 alert = incidents.lease_due_alert(transaction, self._lease)
             if alert is None:
                 break
+            with self._store.reading() as look:
+                alert = incidents.with_evidence(look, alert)
             leased.append(self._sending(alert, tell_before))
         return leased
 

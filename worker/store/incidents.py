@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +11,7 @@ from sqlalchemy import case, null, or_, select, update
 from orderflow_outbox.tables import incident
 
 from .causes import DEAD_LETTERS, AlertTimes
-from .evidence import Letters, SampleReply, letters_of, sample_of
+from .evidence import NO_LETTERS, Letters, SampleReply, letters_of, sample_of
 from .transactions import Transaction
 
 
@@ -29,6 +29,7 @@ class DueAlert:
     """An incident leased for sending, as it stood at that moment.
 
     Attributes:
+        text: what may still repeat a payload, until there is evidence.
         sent: how many alerts of it were sent before.
         oldest_at: since when there is what it is about.
         told: who took the alert that is under way; None at its first try.
@@ -48,12 +49,12 @@ class DueAlert:
     resolved_at: datetime | None
     occurrences: int
     new_occurrences: int
-    letters: Letters
     sample_message_id: int | None
-    sample_key: str | None
-    sample_reply: SampleReply | None
     told: Told | None
     leased_at: datetime
+    letters: Letters = NO_LETTERS
+    sample_key: str | None = None
+    sample_reply: SampleReply | None = None
 
 
 def lease_due_alert(transaction: Transaction, lease: timedelta) -> DueAlert | None:
@@ -76,7 +77,21 @@ def lease_due_alert(transaction: Transaction, lease: timedelta) -> DueAlert | No
         .where(incident.c.id == row.id)
         .values(lease_token=incident.c.lease_token + 1, lease_until=now + lease)
     )
-    return _due_alert(transaction, row)
+    return _due_alert(row, now)
+
+
+def with_evidence(transaction: Transaction, alert: DueAlert) -> DueAlert:
+    """Return an alert with letters and sample, by a transaction of its own: a long payload takes its time."""
+    letters = letters_of(transaction, alert.incident_id)
+    sample = sample_of(transaction, alert.sample_message_id, alert.text)
+    return replace(
+        alert,
+        letters=letters,
+        oldest_at=letters.oldest_at or alert.oldest_at,
+        text=sample.text,
+        sample_key=sample.key,
+        sample_reply=sample.reply,
+    )
 
 
 def has_due_alert(transaction: Transaction) -> bool:
@@ -186,12 +201,10 @@ def _write(transaction: Transaction, alert: DueAlert, values: dict[str, Any]) ->
     return changed.rowcount == 1
 
 
-def _due_alert(transaction: Transaction, row: Any) -> DueAlert:
+def _due_alert(row: Any, now: datetime) -> DueAlert:
     told = row.alert_told
-    letters = letters_of(transaction, row.id)
-    key, reply = sample_of(transaction, row.sample_message_id)
     return DueAlert(
-        leased_at=transaction.now,
+        leased_at=now,
         incident_id=row.id,
         token=row.lease_token + 1,
         tries=row.alert_tries,
@@ -202,13 +215,10 @@ def _due_alert(transaction: Transaction, row: Any) -> DueAlert:
         reason=row.reason,
         text=row.text,
         opened_at=row.opened_at,
-        oldest_at=letters.oldest_at or row.oldest_at,
+        oldest_at=row.oldest_at,
         resolved_at=row.resolved_at,
         occurrences=row.occurrences,
         new_occurrences=row.occurrences - row.alerted_occurrences,
-        letters=letters,
         sample_message_id=row.sample_message_id,
-        sample_key=key,
-        sample_reply=reply,
         told=told and Told(frozenset(told["hooks"]), told["occurrences"], datetime.fromisoformat(told["at"])),
     )
