@@ -319,6 +319,52 @@ def test_a_hook_that_fails_is_left_alone_where_the_incident_is_acknowledged_whil
     assert kinds(desk) == ["opened"]
 
 
+def test_an_alert_that_may_have_arrived_in_part_is_not_sent_again_once_a_person_acknowledged(
+    engine: Engine, store: Store, clock: Clock, webhook: Webhook
+) -> None:
+    bury(store, engine)
+    webhook.status = 503
+    once_due(store, clock, webhook.hook)
+    clock.forward(DAY)
+    sender = AlertSender(store, settings(webhook.hook))
+    sendings = sender.lease()
+    acknowledge(store, engine)
+    sender.record(sendings, sender.tell(sendings))
+    clock.forward(DAY)
+    assert send_due_alerts(store, settings(webhook.hook)) == 0
+    assert len(webhook.got) == 2
+
+
+def test_a_new_alert_goes_out_before_those_that_failed(engine: Engine, store: Store, clock: Clock) -> None:
+    bury(store, engine, reason="old")
+    once_due(store, clock, FAILING)
+    clock.forward(HOUR)
+    bury(store, engine, reason="new")
+    clock.forward(ALERT_TIMES.grouping)
+    leased = AlertSender(store, settings(FAILING)).lease()
+    assert [each.alert.reason for each in leased] == ["new", "old"]
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_resolution_that_a_hook_never_takes_is_given_up_unless_it_is_all_that_is_heard_of_letters(
+    engine: Engine, store: Store, clock: Clock, desk: Desk, caplog: pytest.LogCaptureFixture, is_told: bool
+) -> None:
+    letter = bury(store, engine)
+    once_due(store, clock, desk.hook if is_told else FAILING)
+    discard(store, letter, "ann", "a test order")
+    if not is_told:
+        clock.forward(FIRST_RETRY)
+    ended, tries = clock.now, 0
+    while (due := rows(engine, incident)[0]["alert_due_at"]) and tries < 20:
+        clock.now = max(due, clock.now)
+        assert send_due_alerts(store, settings(FAILING)) == 0
+        tries += 1
+    assert tries == (incidents.RESOLUTION_TRIES if is_told else 20)
+    assert is_told == ("an alert hook failed, given up: command" in caplog.text)
+    if is_told:
+        assert HOUR / 2 < clock.now - ended < HOUR
+
+
 @on_sqlite
 def test_reminders_grow_rarer_though_one_hook_never_takes_any(
     engine: Engine, store: Store, clock: Clock, desk: Desk

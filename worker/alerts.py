@@ -155,7 +155,8 @@ class AlertSender:
             took_it = {name_of(hook) for hook, error in zip(sending.hooks, answers, strict=True) if not error}
             told = replace(before, hooks=before.hooks | took_it)
             incidents.record_alert_failed(transaction, alert, "; ".join(errors), again, told)
-        log.warning("an alert hook failed, next try in %d s: %s", again.total_seconds(), "; ".join(errors))
+        then = "given up" if alert.is_last_try else f"next try in {again.total_seconds():.0f} s"
+        log.warning("an alert hook failed, %s: %s", then, "; ".join(errors))
         return False
 
 

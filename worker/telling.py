@@ -111,6 +111,7 @@ def trial_document(now: datetime) -> dict[str, Any]:
             occurrences=1,
             new_occurrences=1,
             sample_message_id=None,
+            was_told=False,
             told=None,
             leased_at=now,
         )
