@@ -46,7 +46,7 @@ _SENTENCES = {
     ),
     causes.NOTHING_DELIVERED: (
         "Nothing is delivered to {destination}: {text}",
-        "messages are delivered to {destination} again, or none is due",
+        "messages are delivered to {destination} again, or none waits",
     ),
     TRIAL: ("{text}", ""),
     causes.ENGINES_SILENT: ("No engine is alive: {text}", "an engine is alive again"),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, delete, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, select, update
 
 from orderflow_outbox.dialects import insert_on
-from orderflow_outbox.states import HELD
-from orderflow_outbox.tables import engine_seen, gate, incident, last_delivery, message
+from orderflow_outbox.states import HELD, RELEASED
+from orderflow_outbox.tables import attempt, engine_seen, gate, incident, last_delivery, message
 
 from .causes import (
     BREAKER_OPEN,
@@ -25,11 +25,13 @@ from .causes import (
     open_incident,
     resolve_where,
 )
-from .claiming import is_due
+from .claiming import is_due, is_sending
 from .transactions import Transaction
 
 WATCHED = (OLDEST_DUE, NOTHING_DELIVERED, ENGINES_SILENT, SWEEPS_SILENT, DISK_NEARLY_FULL)
 TELLING_OF_A_STOP = (DESTINATION_HELD, BREAKER_OPEN)
+TRIED_LOOKED_AT = 50
+"""So many messages of a destination are looked at for failed attempts: those that wait longest for a try."""
 FORGOTTEN_AFTER = timedelta(days=1)
 """How long an engine is remembered that gives no sign of life."""
 
@@ -69,6 +71,22 @@ class OldestDue:
 
 
 @dataclass(frozen=True, slots=True)
+class Failing:
+    """The message of a destination that fails for longest, of those looked at.
+
+    Attributes:
+        since: when its first attempt ended.
+        last_at: when the latest attempt of any of those ended.
+    """
+
+    destination: str
+    message_id: int
+    operation: str
+    since: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSeen:
     """An engine's last sign of life, and its last sweep."""
 
@@ -92,6 +110,7 @@ class Facts:
     last_deliveries: Mapping[str, datetime]
     stopped: frozenset[str]
     open: Mapping[Cause, datetime]
+    failing: Sequence[Failing] = ()
 
 
 def look(transaction: Transaction) -> Facts:
@@ -113,19 +132,60 @@ def look(transaction: Transaction) -> Facts:
         )
     }
     told = {cause.destination for cause in causes if cause.code in TELLING_OF_A_STOP}
+    first_due = _first_due(transaction)
     return Facts(
         now,
         [EngineSeen(*row) for row in seen],
-        _oldest_due(transaction),
+        [OldestDue(*row) for row in first_due if row.due_at <= now],
         {row.destination: row.at for row in deliveries},
         frozenset(held) | told,
         {cause: at for cause, at in causes.items() if cause.code in WATCHED},
+        _failing(transaction, [row.destination for row in first_due]),
     )
 
 
-def _oldest_due(transaction: Transaction) -> list[OldestDue]:
-    """Return the oldest of each destination, by one look into the index of what is due for each."""
-    found: list[OldestDue] = []
+def _failing(transaction: Transaction, waited_for: Sequence[str]) -> list[Failing]:
+    """Return what fails of each destination, by a bounded look at what was tried and has not ended.
+
+    Args:
+        waited_for: the destinations that messages wait for; what is just being sent is looked at too.
+    """
+    columns = message.c.id, message.c.destination, message.c.operation, message.c.tries
+    seen = (
+        select(*columns).where(is_sending, message.c.tries > 0).order_by(message.c.id).limit(TRIED_LOOKED_AT)
+    )
+    rows = list(transaction.connection.execute(seen))
+    for destination in waited_for:
+        last_due = (
+            select(*columns)
+            .where(is_due, message.c.destination == destination)
+            .order_by(message.c.due_at.desc(), message.c.id.desc())
+            .limit(TRIED_LOOKED_AT)
+        )
+        rows += transaction.connection.execute(last_due)
+    tried = {row.id: row for row in rows if row.tries}
+    failed = (
+        select(
+            attempt.c.message_id,
+            func.min(attempt.c.finished_at).label("since"),
+            func.max(attempt.c.finished_at).label("last_at"),
+        )
+        .where(attempt.c.message_id.in_(tried), attempt.c.verdict != RELEASED)
+        .group_by(attempt.c.message_id)
+    )
+    found: dict[str, Failing] = {}
+    for row in transaction.connection.execute(failed.order_by("since")) if tried else ():
+        _, destination, operation, _ = tried[row.message_id]
+        first = found.setdefault(
+            destination, Failing(destination, row.message_id, operation, row.since, row.last_at)
+        )
+        found[destination] = replace(first, last_at=max(first.last_at, row.last_at))
+    return list(found.values())
+
+
+def _first_due(transaction: Transaction) -> list[Row[str, int, str, datetime]]:
+    """Return of each destination what is due first, by one look into the index of what is due for each."""
+    found: list[Row[str, int, str, datetime]] = []
     after = ""
     while True:
         row = transaction.connection.execute(
@@ -137,8 +197,7 @@ def _oldest_due(transaction: Transaction) -> list[OldestDue]:
         if row is None:
             return found
         after = row.destination
-        if row.due_at <= transaction.now:
-            found.append(OldestDue(*row))
+        found.append(row)
 
 
 def note_life(
