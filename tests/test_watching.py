@@ -44,8 +44,8 @@ from worker import watching as acting
 from worker.alerts import send_due_alerts
 from worker.ports import Step, announce_nothing
 from worker.pulse import Pulse
-from worker.replay import hold, resume
-from worker.store import watching
+from worker.replay import cancel, hold, resume
+from worker.store import gates, watching
 from worker.store.causes import BREAKER_OPEN, note_incident, resolve_incidents
 from worker.store.transactions import Store
 from worker.store.watching import Cause, EngineSeen, Facts, Failing, OldestDue
@@ -360,6 +360,21 @@ def test_a_destination_that_is_held_or_has_an_open_breaker_is_not_told_of_twice(
         resolve_incidents(transaction, BREAKER_OPEN, "main")
     watched.look(SECOND)
     assert "nothing-delivered" in {each["cause"] for each in rows(engine, incident)}
+
+
+def test_what_kept_messages_from_a_destination_that_is_no_more_is_over_once_nothing_waits_for_it(
+    engine: Engine, store: Store, watched: Watched
+) -> None:
+    message_id = put(engine, destination="old")
+    for name in ("main", "old"):
+        with store.writing() as transaction:
+            gates.hold(transaction, name, why("http_401"), "the service", ALERT_TIMES)
+    watched.look()
+    assert [each["resolved_at"] for each in rows(engine, incident)] == [None, None]
+    cancel(store, message_id, "ann", "moved away")
+    watched.look()
+    over = {each["destination"]: each["resolved_at"] is not None for each in rows(engine, incident)}
+    assert over == {"main": False, "old": True}
 
 
 def test_silent_engines_are_told_by_whoever_looks_and_told_to_be_back(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Row, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, or_, select, update
 
 from orderflow_outbox.dialects import insert_on
 from orderflow_outbox.states import HELD, RELEASED
@@ -25,7 +25,7 @@ from .causes import (
     open_incident,
     resolve_where,
 )
-from .claiming import is_due, is_sending
+from .claiming import is_due, is_parked, is_sending
 from .transactions import Transaction
 
 WATCHED = (OLDEST_DUE, NOTHING_DELIVERED, ENGINES_SILENT, SWEEPS_SILENT, DISK_NEARLY_FULL)
@@ -102,6 +102,7 @@ class Facts:
     Attributes:
         stopped: destinations that are held, or of which another incident tells why nothing is sent to them.
         open: the incidents of what is watched, with the moment each was last written.
+        stops_told: destinations with an open incident that tells why nothing is sent to them.
     """
 
     now: datetime
@@ -111,6 +112,7 @@ class Facts:
     stopped: frozenset[str]
     open: Mapping[Cause, datetime]
     failing: Sequence[Failing] = ()
+    stops_told: frozenset[str] = frozenset()
 
 
 def look(transaction: Transaction) -> Facts:
@@ -141,6 +143,7 @@ def look(transaction: Transaction) -> Facts:
         frozenset(held) | told,
         {cause: at for cause, at in causes.items() if cause.code in WATCHED},
         _failing(transaction, [row.destination for row in first_due]),
+        frozenset(told),
     )
 
 
@@ -260,6 +263,14 @@ def refresh_trouble(transaction: Transaction, trouble: Trouble) -> None:
 def close_trouble(transaction: Transaction, cause: Cause) -> None:
     """Resolve the incident of what is over."""
     resolve_where(transaction, _is_of(cause))
+
+
+def close_stops(transaction: Transaction, destination: str) -> None:
+    """Resolve what tells that nothing is sent to a destination, unless something still waits for it."""
+    of = message.c.destination == destination
+    waits = or_(*(exists().where(of, which) for which in (is_due, is_parked, is_sending)))
+    told = incident.c.cause.in_(TELLING_OF_A_STOP), incident.c.destination == destination
+    resolve_where(transaction, and_(*told, ~waits))
 
 
 def _is_of(cause: Cause) -> ColumnElement[bool]:
