@@ -48,7 +48,7 @@ from worker.recorder import Recorder
 from worker.replay import discard
 from worker.store import burying, evidence, gates, incidents
 from worker.store.causes import BREAKER_OPEN, NO_OPERATION, AlertTimes, note_incident, resolve_incidents
-from worker.store.transactions import Store
+from worker.store.transactions import Store, Transaction
 from worker.verdicts import Refused, Why
 
 HOUR = timedelta(hours=1)
@@ -226,6 +226,75 @@ def test_a_death_after_the_end_is_an_incident_of_its_own(
     once_due(store, clock, desk.hook)
     assert sorted(kinds(desk)) == ["opened", "opened", "resolved"]
     assert len({each["incident"] for each in desk.told}) == 2
+
+
+def flap(store: Store, clock: Clock, desk: Desk, there: timedelta, away: timedelta) -> None:
+    """Have a breaker open and close once, with alerts sent every second."""
+    for since in range(round((there + away) / SECOND)):
+        with store.writing() as transaction:
+            if since == 0:
+                open_breaker(transaction)
+            elif since == there / SECOND:
+                resolve_incidents(transaction, BREAKER_OPEN, "main")
+        send_due_alerts(store, settings(desk.hook))
+        clock.forward(SECOND)
+
+
+def open_breaker(transaction: Transaction) -> None:
+    note_incident(
+        transaction,
+        cause=BREAKER_OPEN,
+        destination="main",
+        operation=NO_OPERATION,
+        reason="connect_failed",
+        text="8 of 10 failed",
+        message_id=None,
+        alert_times=ALERT_TIMES,
+    )
+
+
+@on_sqlite
+def test_a_breaker_that_opens_and_closes_again_and_again_is_one_incident_and_a_handful_of_alerts(
+    engine: Engine, store: Store, clock: Clock, desk: Desk
+) -> None:
+    for _ in range(17):
+        flap(store, clock, desk, 31 * SECOND, 4 * SECOND)
+    (the_only,) = rows(engine, incident)
+    assert the_only["occurrences"] == 17
+    assert kinds(desk) == ["opened", "resolved", "reminder", "resolved"]
+    with store.writing() as transaction:
+        open_breaker(transaction)
+    clock.forward(HOUR)
+    send_due_alerts(store, settings(desk.hook))
+    assert kinds(desk)[4:] == ["reminder"], "what stays is told"
+
+
+def test_what_comes_back_after_long_is_an_incident_of_its_own(
+    engine: Engine, store: Store, clock: Clock, desk: Desk
+) -> None:
+    for _ in range(2):
+        hold(store)
+        once_due(store, clock, desk.hook)
+        resume(store)
+        send_due_alerts(store, settings(desk.hook))
+        clock.forward(ALERT_TIMES.reminder)
+    assert len(rows(engine, incident)) == 2
+    assert kinds(desk) == 2 * ["opened", "resolved"]
+
+
+def test_what_comes_back_while_its_end_is_told_is_told(
+    engine: Engine, store: Store, clock: Clock, desk: Desk
+) -> None:
+    hold(store)
+    once_due(store, clock, desk.hook)
+    resume(store)
+    sender = AlertSender(store, settings(desk.hook))
+    sendings = sender.lease()
+    hold(store)
+    sender.record(sendings, sender.tell(sendings))
+    clock.forward(HOUR)
+    send_due_alerts(store, settings(desk.hook))
+    assert kinds(desk) == ["opened", "resolved", "reminder"]
 
 
 # Acknowledging
