@@ -414,12 +414,20 @@ def test_a_password_that_is_not_set_is_refused_naming_its_place(
     assert load(tmp_path / "outbox.toml", need_secrets=False).destinations
 
 
+@pytest.mark.parametrize(
+    ("hooks", "told"),
+    [
+        ('[{"command": []}]', "alerts.hooks.0.command is (hidden)"),
+        ('[{"python": "a:b", "destinations": ["x"]}]', "alerts.hooks.0.destinations names 'x'"),
+        ('[{"webhook": {"env": "NOWHERE"}}]', "alerts.hooks.0 is not to be had from"),
+        ('[{"webhook":', "not JSON: write JSON there"),
+    ],
+)
 def test_a_wrong_hook_in_the_environment_is_refused_naming_the_variable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hooks: str, told: str
 ) -> None:
-    monkeypatch.setenv("OUTBOX_ALERTS__HOOKS", '[{"command": []}]')
-    said = refusal(tmp_path)
-    assert said.startswith("environment variable OUTBOX_ALERTS__HOOKS: alerts.hooks.0.command is (hidden)")
+    monkeypatch.setenv("OUTBOX_ALERTS__HOOKS", hooks)
+    assert refusal(tmp_path).startswith(f"environment variable OUTBOX_ALERTS__HOOKS: {told}")
 
 
 def test_a_webhook_in_plain_http_is_refused_without_a_setting_that_it_has_not(tmp_path: Path) -> None:
