@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from orderflow_outbox.errors import shown
 
@@ -48,6 +48,12 @@ def _secret_address(value: Any) -> Any:
     return SecretStr(value) if isinstance(value, str) else value
 
 
+def _command(value: list[str]) -> list[str]:
+    if not value[0] or any("\0" in each for each in value):
+        raise ValueError('name a program first, and write no NUL: command = ["/usr/local/bin/page-someone"]')
+    return value
+
+
 SecretAddress = Annotated[SecretStr | SecretSource, BeforeValidator(_secret_address)]
 """An address that is a secret by itself, or holds one, or where such a one is kept."""
 
@@ -56,7 +62,7 @@ class Hook(Strict):
     """One entry of `alerts.hooks`: one way to tell an alert, and which alerts to tell by it."""
 
     webhook: SecretAddress | None = None
-    command: list[str] | None = Field(default=None, min_length=1)
+    command: Annotated[list[str], Field(min_length=1), AfterValidator(_command)] | None = None
     apprise: SecretAddress | None = None
     python: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     severities: list[Severity] = Field(default=list(Severity), min_length=1)
@@ -67,7 +73,7 @@ class Hook(Strict):
         if sum(getattr(self, kind) is not None for kind in HookKind) != 1:
             raise ValueError(_HOW)
         if isinstance(self.webhook, SecretStr):
-            web_address(self.webhook.get_secret_value().partition("?")[0])
+            web_address(self.webhook.get_secret_value().partition("?")[0], unless="")
         if isinstance(self.apprise, SecretStr) and not _APPRISE_ADDRESS.fullmatch(
             self.apprise.get_secret_value()
         ):
@@ -95,11 +101,11 @@ class AlertSettings(Strict):
 
     grouping: Duration = timedelta(seconds=30)
     reminder: Duration = timedelta(hours=1)
-    timeout: Duration = timedelta(seconds=10)
+    timeout: Duration = Field(default=timedelta(seconds=10), le=timedelta(hours=1))
     expiry_warning: float = Field(default=0.8, gt=0.0, lt=1.0)
     oldest_due: Duration = timedelta(minutes=15)
     nothing_delivered: Duration = timedelta(minutes=15)
-    silence: Duration = timedelta(minutes=2)
+    silence: Duration = Field(default=timedelta(minutes=2), ge=timedelta(seconds=1))
     disk_free: float = Field(default=0.05, ge=0.0, lt=1.0)
     hooks: list[Hook] = Field(default_factory=list)
 

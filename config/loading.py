@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,7 +72,7 @@ def load(file: Path | None = None, need_secrets: bool = True) -> Configuration:
     parsed = _validated(DestinationsFile, destinations_file, _read_toml(destinations_file))
     _check_leases(settings, parsed.destinations, destinations_file)
     if problems := settings.alerts.problems(parsed.destinations):
-        raise ConfigError([f"{file}: {problem}" for problem in problems])
+        raise ConfigError([f"{_place(file, ['alerts', 'hooks'])}: {problem}" for problem in problems])
     catalogue = _catalogue(settings, file)
     _check_operations(catalogue, parsed.destinations, destinations_file)
     rules = load_rules(_beside(file, settings.rules_file), catalogue, parsed.destinations)
@@ -138,7 +139,10 @@ def _settings(file: Path) -> Settings:
     except ValidationError as error:
         raise ConfigError([_problem(Settings, file, each) for each in error.errors()]) from None
     except SettingsError as error:
-        raise ConfigError([f"environment: {error}: write JSON there"]) from None
+        field = str(error).partition('"')[2].partition('"')[0]
+        begin = f"{ENVIRONMENT_PREFIX}{field}".upper()
+        names = " or ".join(sorted(name for name in os.environ if name.upper().startswith(begin)))
+        raise ConfigError([f"environment variable {names}: not JSON: write JSON there"]) from None
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
@@ -166,14 +170,21 @@ def _problem(model: type[BaseModel], file: Path, error: ErrorDetails) -> str:
     key = ".".join(steps) or "the file"
     secret = any(name in step for step in steps for name in _NEVER_SHOWN)
     secret = secret and not ("hooks" in steps and any(name in steps for name in _SHOWN_ALL_THE_SAME))
-    variable = ENVIRONMENT_PREFIX + "__".join(steps).upper()
-    place = f"environment variable {variable}" if model is Settings and variable in os.environ else str(file)
+    place = _place(file, steps) if model is Settings else str(file)
     if error["type"] == "extra_forbidden":
         return f"{place}: {key} is a key nobody knows: {_neighbours(model, steps)}"
     if error["type"] == "missing":
         return f"{place}: {key} is missing: {_neighbours(model, steps)}"
     found = _HIDDEN if secret else _found(error["input"])
     return f"{place}: {key} is {found}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _place(file: Path, steps: list[str]) -> str:
+    """Return where a setting stands: in the environment, or in the file."""
+    # A list in the environment is written whole.
+    named = takewhile(lambda step: not step.isdigit(), steps)
+    variable = ENVIRONMENT_PREFIX + "__".join(named).upper()
+    return f"environment variable {variable}" if variable in os.environ else str(file)
 
 
 def _found(value: Any) -> str:
@@ -264,10 +275,11 @@ def _check_leases(settings: Settings, destinations: Mapping[str, Destination], f
 def _check_secrets(
     settings: Settings, file: Path, destinations: Mapping[str, Destination], destinations_file: Path
 ) -> None:
+    hooks = _place(file, ["alerts", "hooks"])
     places = {
         f"{file}: database_password": settings.database_password,
         f"{file}: broker_password": settings.broker_password,
-        **{f"{file}: alerts.hooks.{n}": hook.secret_place for n, hook in enumerate(settings.alerts.hooks)},
+        **{f"{hooks}: alerts.hooks.{n}": hook.secret_place for n, hook in enumerate(settings.alerts.hooks)},
         **{
             f"{destinations_file}: destinations.{name}.password": d.password
             for name, d in destinations.items()

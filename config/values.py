@@ -96,11 +96,14 @@ def _secret(text: str) -> SecretStr | None:
     return SecretStr(text) if text else None
 
 
-def web_address(url: str, plain_http: bool = False) -> str:
+def web_address(url: str, plain_http: bool = False, unless: str = ", or set allow_plain_http = true") -> str:
     """Return `url` without a closing slash, once it is one that credentials may be sent to.
 
     Source: the interface requires https, since both its authentication schemes are inadequate
     without it. Plain http is for loopback addresses, or where `plain_http` accepts it.
+
+    Args:
+        unless: what may be done instead of using https, told to who does not.
     """
     if not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("use plain ASCII without blanks")
@@ -113,7 +116,7 @@ def web_address(url: str, plain_http: bool = False) -> str:
         raise ValueError("leave query and fragment out of the address")
     parts.port  # noqa: B018 (raises when the port is no number)
     if parts.scheme == "http" and not plain_http and not is_loopback(parts.hostname):
-        raise ValueError("use https; plain http is for loopback, or set allow_plain_http = true")
+        raise ValueError(f"use https; plain http is for loopback{unless}")
     return url.rstrip("/")
 
 

@@ -352,6 +352,10 @@ def test_a_wrong_destinations_file_is_refused_naming_key_finding_and_fix(
         ("[alerts]\nhooks = [{ python = 'a:b', destinations = ['x'] }]", "0.destinations", "'x'", "of main"),
         ("[alerts]\ndisk_free = 1.0", "alerts.disk_free", "1.0", "less than 1"),
         ("[alerts]\nhooks = [{ command = [] }]", "alerts.hooks.0.command", "hidden", "at least 1"),
+        ("[alerts]\nhooks = [{ command = [''] }]", "hooks.0.command", "hidden", "name a program first"),
+        ("[alerts]\nhooks = [{ command = ['a', \"\\u0000\"] }]", "hooks.0.command", "hidden", "write no NUL"),
+        ("[alerts]\ntimeout = '61m'", "alerts.timeout", "1 h 1 min", "less than or equal to 1 hour"),
+        ("[alerts]\nsilence = '999ms'", "alerts.silence", "0.999 s", "greater than or equal to 1 second"),
         ("destinations_file = 'gone.toml'", "gone.toml", "No such file", "name one that is"),
     ],
 )
@@ -444,6 +448,27 @@ def test_a_password_that_is_not_set_is_refused_naming_its_place(
     assert "destinations.main.password" in said
     assert "environment variable ORDERFLOW_MAIN_PASSWORD" in said
     assert load(tmp_path / "outbox.toml", need_secrets=False).destinations
+
+
+@pytest.mark.parametrize(
+    ("hooks", "told"),
+    [
+        ('[{"command": []}]', "alerts.hooks.0.command is (hidden)"),
+        ('[{"python": "a:b", "destinations": ["x"]}]', "alerts.hooks.0.destinations names 'x'"),
+        ('[{"webhook": {"env": "NOWHERE"}}]', "alerts.hooks.0 is not to be had from"),
+        ('[{"webhook":', "not JSON: write JSON there"),
+    ],
+)
+def test_a_wrong_hook_in_the_environment_is_refused_naming_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hooks: str, told: str
+) -> None:
+    monkeypatch.setenv("OUTBOX_ALERTS__HOOKS", hooks)
+    assert refusal(tmp_path).startswith(f"environment variable OUTBOX_ALERTS__HOOKS: {told}")
+
+
+def test_a_webhook_in_plain_http_is_refused_without_a_setting_that_it_has_not(tmp_path: Path) -> None:
+    said = refusal(tmp_path, outbox="[alerts]\nhooks = [{ webhook = 'http://hooks.example.com/' }]")
+    assert said.endswith("use https; plain http is for loopback")
 
 
 def test_a_hook_whose_address_is_not_where_it_is_kept_is_refused_naming_the_place(tmp_path: Path) -> None:

@@ -21,11 +21,13 @@ from config import Hook
 from config.values import SecretSource
 from tests.desks import Desk, Mailbox, Webhook
 from tests.rig import eventually
+from worker.hooks import running
 from worker.hooks.running import Job, name_of, tell_all
 from worker.telling import body_of, title_of, trial_document
 
 SECRET = "s3cret-Pa55word"
 LIMIT = timedelta(seconds=10)
+SECOND = timedelta(seconds=1)
 linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at by /proc")
 DOCUMENT = trial_document(datetime(2026, 11, 1, 9, 30, tzinfo=UTC))
 
@@ -145,6 +147,8 @@ MAIL = f"mailto://u:{SECRET}@{UNREACHABLE}/?to=desk@shop.test"
         (Hook(python="our_alerts:nothing"), "cannot be had: AttributeError"),
         (Hook(python="our_alerts:raising"), "python our_alerts:raising raised ValueError"),
         (Hook(python="our_alerts:leaving"), "python our_alerts:leaving ended with status 4"),
+        (Hook(python="our_alerts:exiting"), "python our_alerts:exiting raised SystemExit"),
+        (Hook(python="our_alerts:later"), "our_alerts:later is an async function, which nobody awaits"),
         (Hook(command=["/nowhere/page-someone"]), "could not be started: No such file"),
         (Hook(command=[sys.executable, "-S", "-c", "raise SystemExit(3)"]), "ended with status 3"),
         (
@@ -162,7 +166,9 @@ def test_a_hook_that_fails_says_why_and_tells_no_secret(
         monkeypatch,
         "import os\n"
         f"def raising(alert): print({SECRET!r}, flush=True); raise ValueError({SECRET!r})\n"
-        "def leaving(alert): os._exit(4)\n",
+        "def leaving(alert): os._exit(4)\n"
+        "def exiting(alert): raise SystemExit(0)\n"
+        "async def later(alert): pass\n",
     )
     (said,) = told(hook)
     assert said is not None
@@ -264,6 +270,37 @@ def test_hooks_are_told_at_the_same_time(tmp_path: Path, webhook: Webhook) -> No
     assert time.monotonic() - begun < 2, "three limits of a second would take three"
     assert answers[3] is None
     assert all("took longer than 1 s" in str(each) for each in answers[:3])
+
+
+def test_whatever_keeps_one_hook_from_running_keeps_no_other_from_the_alert(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    bad = Hook.model_construct(command=["/bin/sh", "-c", "\0"])
+    assert told(bad, desk.hook) == ["command /bin/sh could not be run: ValueError", None]
+    assert len(desk.told) == 1
+
+
+def test_a_hook_whose_process_cannot_be_waited_for_is_killed() -> None:
+    hang = Hook(command=["/bin/sleep", "60"])
+    assert told(hang, limit=timedelta(days=30)) == ["command /bin/sleep could not be run: OverflowError"]
+
+
+def test_a_hook_that_no_process_can_be_had_for_is_an_error_in_words(
+    webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert told(webhook.hook) == ["webhook could not be run: No such file or directory"]
+
+
+def test_few_hooks_run_at_once_however_many_are_to_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "MAX_AT_ONCE", 2)
+    peak = tmp_path / "peak"
+    mine = f"{tmp_path}/at-$$"
+    count = f"mkdir {mine}; ls {tmp_path} | grep -c at- >> {peak}; sleep 0.2; rmdir {mine}"
+    assert told(*4 * [Hook(command=["/bin/sh", "-c", count])]) == 4 * [None]
+    assert {int(line) for line in peak.read_text().split()} <= {1, 2}
+    assert running.longest(5, SECOND) == 3 * SECOND
 
 
 @linux

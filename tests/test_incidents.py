@@ -18,20 +18,38 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, insert
 
 from config import AlertSettings, Hook
+from config.values import SecretSource
 from orderflow_outbox import State
 from orderflow_outbox.tables import dead_letter, incident, message
 from tests.databases import on_sqlite
 from tests.desks import Desk, Mailbox, Webhook
 from tests.rig import PROJECT, eventually
-from tests.steps import ALERT_TIMES, DAY, LEASE, SECOND, Clock, bury, finish, put, rows, why
+from tests.steps import (
+    ALERT_TIMES,
+    DAY,
+    LEASE,
+    SECOND,
+    Clock,
+    another_connection,
+    bury,
+    claim_one,
+    configuration,
+    finish,
+    outcome,
+    put,
+    rows,
+    why,
+)
 from worker import alerts
 from worker.alerts import FIRST_RETRY, LEASE_MARGIN, AlertSender, send_due_alerts
 from worker.deliveries import Claim, Outcome, Reply, Settlement
 from worker.excerpts import excerpt
+from worker.hooks import running
+from worker.recorder import Recorder
 from worker.replay import discard
-from worker.store import burying, gates, incidents
+from worker.store import burying, evidence, gates, incidents
 from worker.store.causes import BREAKER_OPEN, NO_OPERATION, AlertTimes, note_incident, resolve_incidents
-from worker.store.transactions import Store
+from worker.store.transactions import Store, Transaction
 from worker.verdicts import Refused, Why
 
 HOUR = timedelta(hours=1)
@@ -211,6 +229,75 @@ def test_a_death_after_the_end_is_an_incident_of_its_own(
     assert len({each["incident"] for each in desk.told}) == 2
 
 
+def flap(store: Store, clock: Clock, desk: Desk, there: timedelta, away: timedelta) -> None:
+    """Have a breaker open and close once, with alerts sent every second."""
+    for since in range(round((there + away) / SECOND)):
+        with store.writing() as transaction:
+            if since == 0:
+                open_breaker(transaction)
+            elif since == there / SECOND:
+                resolve_incidents(transaction, BREAKER_OPEN, "main")
+        send_due_alerts(store, settings(desk.hook))
+        clock.forward(SECOND)
+
+
+def open_breaker(transaction: Transaction) -> None:
+    note_incident(
+        transaction,
+        cause=BREAKER_OPEN,
+        destination="main",
+        operation=NO_OPERATION,
+        reason="connect_failed",
+        text="8 of 10 failed",
+        message_id=None,
+        alert_times=ALERT_TIMES,
+    )
+
+
+@on_sqlite
+def test_a_breaker_that_opens_and_closes_again_and_again_is_one_incident_and_a_handful_of_alerts(
+    engine: Engine, store: Store, clock: Clock, desk: Desk
+) -> None:
+    for _ in range(17):
+        flap(store, clock, desk, 31 * SECOND, 4 * SECOND)
+    (the_only,) = rows(engine, incident)
+    assert the_only["occurrences"] == 17
+    assert kinds(desk) == ["opened", "resolved", "reminder", "resolved"]
+    with store.writing() as transaction:
+        open_breaker(transaction)
+    clock.forward(HOUR)
+    send_due_alerts(store, settings(desk.hook))
+    assert kinds(desk)[4:] == ["reminder"], "what stays is told"
+
+
+def test_what_comes_back_after_long_is_an_incident_of_its_own(
+    engine: Engine, store: Store, clock: Clock, desk: Desk
+) -> None:
+    for _ in range(2):
+        hold(store)
+        once_due(store, clock, desk.hook)
+        resume(store)
+        send_due_alerts(store, settings(desk.hook))
+        clock.forward(ALERT_TIMES.reminder)
+    assert len(rows(engine, incident)) == 2
+    assert kinds(desk) == 2 * ["opened", "resolved"]
+
+
+def test_what_comes_back_while_its_end_is_told_is_told(
+    engine: Engine, store: Store, clock: Clock, desk: Desk
+) -> None:
+    hold(store)
+    once_due(store, clock, desk.hook)
+    resume(store)
+    sender = AlertSender(store, settings(desk.hook))
+    sendings = sender.lease()
+    hold(store)
+    sender.record(sendings, sender.tell(sendings))
+    clock.forward(HOUR)
+    send_due_alerts(store, settings(desk.hook))
+    assert kinds(desk) == ["opened", "resolved", "reminder"]
+
+
 # Acknowledging
 
 
@@ -300,6 +387,54 @@ def test_a_hook_that_fails_is_left_alone_where_the_incident_is_acknowledged_whil
     clock.forward(DAY)
     assert send_due_alerts(store, settings(FAILING, desk.hook)) == 0
     assert kinds(desk) == ["opened"]
+
+
+def test_an_alert_that_may_have_arrived_in_part_is_not_sent_again_once_a_person_acknowledged(
+    engine: Engine, store: Store, clock: Clock, webhook: Webhook
+) -> None:
+    bury(store, engine)
+    webhook.status = 503
+    once_due(store, clock, webhook.hook)
+    clock.forward(DAY)
+    sender = AlertSender(store, settings(webhook.hook))
+    sendings = sender.lease()
+    acknowledge(store, engine)
+    sender.record(sendings, sender.tell(sendings))
+    clock.forward(DAY)
+    assert send_due_alerts(store, settings(webhook.hook)) == 0
+    assert len(webhook.got) == 2
+
+
+def test_a_new_alert_goes_out_before_those_that_failed(engine: Engine, store: Store, clock: Clock) -> None:
+    bury(store, engine, reason="old")
+    once_due(store, clock, FAILING)
+    clock.forward(HOUR)
+    bury(store, engine, reason="new")
+    clock.forward(ALERT_TIMES.grouping)
+    leased = AlertSender(store, settings(FAILING)).lease()
+    assert [each.alert.reason for each in leased] == ["new", "old"]
+
+
+@on_sqlite
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_resolution_that_a_hook_never_takes_is_given_up_unless_it_is_all_that_is_heard_of_letters(
+    engine: Engine, store: Store, clock: Clock, desk: Desk, caplog: pytest.LogCaptureFixture, is_told: bool
+) -> None:
+    failing = Hook(webhook=SecretSource(env="NOWHERE"))
+    letter = bury(store, engine)
+    once_due(store, clock, desk.hook if is_told else failing)
+    discard(store, letter, "ann", "a test order")
+    if not is_told:
+        clock.forward(FIRST_RETRY)
+    ended, tries = clock.now, 0
+    while (due := rows(engine, incident)[0]["alert_due_at"]) and tries < 20:
+        clock.now = max(due, clock.now)
+        assert send_due_alerts(store, settings(failing)) == 0
+        tries += 1
+    assert tries == (incidents.RESOLUTION_TRIES if is_told else 20)
+    assert is_told == ("an alert hook failed, given up: webhook" in caplog.text)
+    if is_told:
+        assert HOUR / 2 < clock.now - ended < HOUR
 
 
 @on_sqlite
@@ -397,6 +532,7 @@ SENT = (
         (b"bad: " + SENT, "bad: …"),
         (b"bad: " + SENT[:40] + b" and more", "bad: … and more"),
         (b"bad: email=ann.customer@example.com!", "bad: …!"),
+        (b"bad: EMAIL=Ann.Customer@example.com!", "bad: …!"),
         (b"bad: &lt;![CDATA[email=ann.customer@example.com", "bad: …"),
         (b"x" * 290 + SENT, "x" * 290 + "…"),
         (b"x" * 1000, "x" * 300),
@@ -406,6 +542,46 @@ SENT = (
 )
 def test_of_a_reply_is_told_what_it_does_not_repeat_of_the_payload(reply: bytes, told: str) -> None:
     assert excerpt(reply, SENT) == told
+
+
+def test_a_repetition_is_found_wherever_it_lies_in_the_payload() -> None:
+    payload = "".join(chr(0x100 + n) for n in range(200)) + "İ" + "x" * 7
+    for begin in range(len(payload)):
+        for length in (15, 16, 17, 40):
+            piece = payload[begin : begin + length]
+            told = excerpt(f"a {piece} b".encode(), payload.encode())
+            assert (told == "a … b") == (len(piece) >= 16), (begin, length)
+
+
+def test_what_a_letter_says_is_told_without_what_its_reply_repeats_of_the_payload(
+    engine: Engine, store: Store, clock: Clock, desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    announced: list[str] = []
+    told = Recorder(
+        store, configuration(), ALERT_TIMES, lambda _step, _claim, text, _took: announced.append(text)
+    )
+    lifted = why("items_failed", "refused: deliverypostcode=AB1 2CD")
+    put(engine)
+    assert told.record([outcome(claim_one(store), Refused(lifted), Reply(500, (), b"refused"))])
+    assert once_due(store, clock, desk.hook) == 1
+    assert [desk.told[0]["sample_text"], *announced] == 2 * ["refused:…"]
+    assert "AB1 2CD" not in desk.text + caplog.text
+
+
+@on_sqlite
+def test_evidence_is_looked_for_while_others_can_write(
+    engine: Engine, store: Store, clock: Clock, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bury(store, engine)
+    other = another_connection(engine)
+
+    def writing_meanwhile(*arguments: Any) -> str:
+        put(other)
+        return excerpt(*arguments)
+
+    monkeypatch.setattr(evidence, "excerpt", writing_meanwhile)
+    assert once_due(store, clock, desk.hook) == 1
+    other.dispose()
 
 
 # Ten thousand, and senders that die
@@ -557,6 +733,39 @@ def test_a_database_that_stays_away_is_told_before_the_lease_is_over(
     monkeypatch.setattr(incidents, "record_alert_sent", refusing)
     with pytest.raises(ConnectionError):
         sender.record(sendings, sender.tell(sendings))
+
+
+def test_an_alert_that_cannot_be_recorded_keeps_no_other_from_it(
+    engine: Engine, store: Store, clock: Clock, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "RECORD_SECONDS", 0.0)
+    for reason in ("a", "b", "c"):
+        bury(store, engine, reason=reason)
+    clock.forward(ALERT_TIMES.grouping)
+    sender = AlertSender(store, settings(desk.hook))
+    sendings = sender.lease()
+    record = incidents.record_alert_sent
+
+    def refusing(transaction: Any, alert: Any, *arguments: Any) -> bool:
+        if alert.reason == "a":
+            raise ValueError("this one")
+        return record(transaction, alert, *arguments)
+
+    monkeypatch.setattr(incidents, "record_alert_sent", refusing)
+    with pytest.raises(ValueError, match="this one"):
+        sender.record(sendings, sender.tell(sendings))
+    assert [each["alerts_sent"] for each in rows(engine, incident)] == [0, 1, 1]
+
+
+def test_a_lease_covers_every_hook_that_waits_for_its_turn(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    bury(store, engine)
+    clock.forward(ALERT_TIMES.grouping)
+    many = settings(*20 * [FAILING])
+    AlertSender(store, many).lease()
+    rounds = alerts.AT_ONCE * 20 / running.MAX_AT_ONCE
+    assert rows(engine, incident)[0]["lease_until"] == clock.now + rounds * many.timeout + LEASE_MARGIN
 
 
 def test_a_sender_that_was_frozen_tells_nothing_that_another_may_be_telling(

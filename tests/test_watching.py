@@ -29,23 +29,28 @@ from tests.steps import (
     DELIVERED,
     SECOND,
     Clock,
+    claim_all,
     claim_one,
     configuration,
     finish,
+    outcome,
     put,
+    recorder,
     rows,
     set_row,
+    why,
 )
 from worker import watching as acting
 from worker.alerts import send_due_alerts
 from worker.ports import Step, announce_nothing
 from worker.pulse import Pulse
-from worker.replay import hold, resume
-from worker.store import watching
+from worker.replay import cancel, hold, resume
+from worker.store import gates, watching
 from worker.store.causes import BREAKER_OPEN, note_incident, resolve_incidents
 from worker.store.transactions import Store
-from worker.store.watching import Cause, EngineSeen, Facts, OldestDue
+from worker.store.watching import Cause, EngineSeen, Facts, Failing, OldestDue
 from worker.troubles import Disks, findings
+from worker.verdicts import RetryLater, Verdict
 from worker.watching import MACHINE, disks_of, watch
 from worker.watchman import Watchman
 
@@ -62,6 +67,10 @@ NIGHTLY = Pause(begin=time(2), end=time(3), zone=ZoneInfo("UTC"))
 
 def due(minutes: float, destination: str = "main") -> OldestDue:
     return OldestDue(destination, 7, "order-import", NOW - minutes * MINUTE)
+
+
+def failing(minutes: float, last: float = 1, destination: str = "main") -> Failing:
+    return Failing(destination, 7, "order-import", NOW - minutes * MINUTE, NOW - last * MINUTE)
 
 
 def delivered(minutes: float) -> dict[str, datetime]:
@@ -96,6 +105,15 @@ def over(facts: Facts, *open_causes: Cause, disks: Disks | None = None) -> list[
         (replace(QUIET, oldest_due=[due(1)], last_deliveries=delivered(90)), []),
         (replace(QUIET, last_deliveries=delivered(90)), []),
         (replace(QUIET, oldest_due=[due(90)], stopped=frozenset({"main"})), []),
+        (replace(QUIET, failing=[failing(14.9)]), []),
+        (replace(QUIET, failing=[failing(15)]), ["nothing-delivered"]),
+        (replace(QUIET, failing=[failing(90)], last_deliveries=delivered(14.9)), []),
+        (replace(QUIET, failing=[failing(90)], last_deliveries=delivered(15)), ["nothing-delivered"]),
+        (replace(QUIET, failing=[failing(90, last=15)]), []),
+        (replace(QUIET, failing=[failing(90)], oldest_due=[due(1)]), ["nothing-delivered"]),
+        (replace(QUIET, failing=[failing(90)], stopped=frozenset({"main"})), []),
+        (replace(QUIET, failing=[failing(90)], engines=[DEAD]), ["engines-silent"]),
+        (replace(QUIET, failing=[failing(90, destination="gone")]), []),
         (replace(QUIET, oldest_due=[due(90, "gone")]), ["oldest-due"]),
         (replace(QUIET, engines=[DEAD]), ["engines-silent"]),
         (replace(QUIET, engines=[DEAD, ALIVE]), []),
@@ -160,6 +178,12 @@ ENGINES, SWEEPS = cause("engines-silent", ""), cause("sweeps-silent", "")
         (replace(QUIET, oldest_due=[due(90)]), {ENGINES, SWEEPS}),
         (replace(QUIET, oldest_due=[due(90)], last_deliveries=delivered(1)), {STANDS, ENGINES, SWEEPS}),
         (replace(QUIET, oldest_due=[due(90)], stopped=frozenset({"main"})), {ENGINES, SWEEPS}),
+        (replace(QUIET, failing=[failing(90, last=15)]), {WAITS, ENGINES, SWEEPS}),
+        (replace(QUIET, failing=[failing(1)]), {WAITS, ENGINES, SWEEPS}),
+        (
+            replace(QUIET, failing=[failing(90)], last_deliveries=delivered(1)),
+            {WAITS, STANDS, ENGINES, SWEEPS},
+        ),
         (replace(QUIET, oldest_due=[due(90)], engines=[DEAD]), set()),
         (replace(QUIET, engines=[replace(ALIVE, swept_at=NOW - 3 * MINUTE)]), {WAITS, STANDS, ENGINES}),
     ],
@@ -265,6 +289,38 @@ def test_a_destination_that_nothing_is_delivered_to_is_told_and_told_to_be_over(
     assert watched.told == [("nothing-delivered", "opened"), ("nothing-delivered", "resolved")]
 
 
+def test_a_destination_at_which_every_attempt_fails_is_told_and_told_to_be_over(
+    engine: Engine, store: Store, clock: Clock, watched: Watched
+) -> None:
+    ids = [put(engine) for _ in range(2)]
+    watched.look()
+    for _ in range(4):
+        clock.forward(5 * MINUTE)
+        for message_id in ids:
+            set_row(engine, message_id, due_at=clock.now)
+        finish_all(store, RetryLater(why("error_page"), systemic=False))
+        for message_id in ids:
+            set_row(engine, message_id, due_at=clock.now + MINUTE)
+        watched.look()
+    assert rows(engine, incident) == []
+    watched.look(SECOND)
+    watched.look(ALERT_TIMES.grouping)
+    assert watched.told == [("nothing-delivered", "opened")]
+    alert = watched.desk.told[0]
+    assert alert["text"].endswith(f"and message {ids[0]}, order-import, has failed for 15 min 1 s")
+    clock.forward(30 * MINUTE)
+    claimed = claim_all(store).claims
+    watched.look()
+    assert len(watched.told) == 1, "it is not over while they are being sent"
+    assert recorder(store).record([outcome(each, DELIVERED) for each in claimed])
+    watched.look(SECOND)
+    assert watched.told[1:] == [("nothing-delivered", "resolved")]
+
+
+def finish_all(store: Store, verdict: Verdict) -> None:
+    assert recorder(store).record([outcome(each, verdict) for each in claim_all(store).claims])
+
+
 def test_a_message_that_waits_while_others_are_delivered_is_warned_of(
     engine: Engine, store: Store, clock: Clock, watched: Watched
 ) -> None:
@@ -304,6 +360,21 @@ def test_a_destination_that_is_held_or_has_an_open_breaker_is_not_told_of_twice(
         resolve_incidents(transaction, BREAKER_OPEN, "main")
     watched.look(SECOND)
     assert "nothing-delivered" in {each["cause"] for each in rows(engine, incident)}
+
+
+def test_what_kept_messages_from_a_destination_that_is_no_more_is_over_once_nothing_waits_for_it(
+    engine: Engine, store: Store, watched: Watched
+) -> None:
+    message_id = put(engine, destination="old")
+    for name in ("main", "old"):
+        with store.writing() as transaction:
+            gates.hold(transaction, name, why("http_401"), "the service", ALERT_TIMES)
+    watched.look()
+    assert [each["resolved_at"] for each in rows(engine, incident)] == [None, None]
+    cancel(store, message_id, "ann", "moved away")
+    watched.look()
+    over = {each["destination"]: each["resolved_at"] is not None for each in rows(engine, incident)}
+    assert over == {"main": False, "old": True}
 
 
 def test_silent_engines_are_told_by_whoever_looks_and_told_to_be_back(

@@ -17,7 +17,7 @@ from typing import Any
 
 from config import AlertSettings, Hook
 
-from .hooks.running import Job, name_of, tell_all
+from .hooks.running import Job, longest, name_of, tell_all
 from .severities import severity_of
 from .store import incidents
 from .store.causes import AlertTimes
@@ -75,6 +75,7 @@ class AlertSender:
         self._settings = settings
         self._monotonic = monotonic
         self._times = AlertTimes(settings.grouping, settings.reminder)
+        self._lease = longest(AT_ONCE * len(settings.hooks), settings.timeout) + LEASE_MARGIN
 
     def lease(self, most: int = AT_ONCE) -> list[Sending]:
         """Lease what is due, a few at most: nobody else sends it meanwhile."""
@@ -85,9 +86,11 @@ class AlertSender:
                     break
             tell_before = self._monotonic() + LEASE_MARGIN.total_seconds() - RECORD_SECONDS
             with self._store.writing() as transaction:
-                alert = incidents.lease_due_alert(transaction, self._settings.timeout + LEASE_MARGIN)
+                alert = incidents.lease_due_alert(transaction, self._lease)
             if alert is None:
                 break
+            with self._store.reading() as look:
+                alert = incidents.with_evidence(look, alert)
             leased.append(self._sending(alert, tell_before))
         return leased
 
@@ -104,17 +107,26 @@ class AlertSender:
         return [[next(answers) if each in in_time else TOO_LATE for _ in each.hooks] for each in sendings]
 
     def record(self, sendings: Sequence[Sending], answers: Sequence[Answers]) -> int:
-        """Write down what became of alerts, trying for a while; return how many every hook took."""
-        return sum(self._patiently(*each) for each in zip(sendings, answers, strict=True))
+        """Write down what became of alerts, trying for a while; return how many every hook took.
 
-    def _patiently(self, sending: Sending, answers: Answers) -> bool:
+        One that cannot be written keeps no other from it, which would be told again.
+        """
         ends = self._monotonic() + RECORD_SECONDS
+        left, taken = list(zip(sendings, answers, strict=True)), 0
         while True:
-            try:
-                return self._record(sending, answers)
-            except Exception:
-                if self._monotonic() >= ends:
-                    raise
+            failed: list[tuple[Sending, Answers]] = []
+            trouble: Exception | None = None
+            for each in left:
+                try:
+                    taken += self._record(*each)
+                except Exception as error:
+                    failed.append(each)
+                    trouble = error
+            if trouble is None:
+                return taken
+            if self._monotonic() >= ends:
+                raise trouble
+            left = failed
             time.sleep(RECORD_AGAIN_SECONDS)
 
     def _sending(self, alert: DueAlert, tell_before: float) -> Sending:
@@ -143,7 +155,8 @@ class AlertSender:
             took_it = {name_of(hook) for hook, error in zip(sending.hooks, answers, strict=True) if not error}
             told = replace(before, hooks=before.hooks | took_it)
             incidents.record_alert_failed(transaction, alert, "; ".join(errors), again, told)
-        log.warning("an alert hook failed, next try in %d s: %s", again.total_seconds(), "; ".join(errors))
+        then = "given up" if alert.is_last_try else f"next try in {again.total_seconds():.0f} s"
+        log.warning("an alert hook failed, %s: %s", then, "; ".join(errors))
         return False
 
 

@@ -19,6 +19,7 @@ from config import Configuration
 from orderflow_outbox import State
 
 from .deliveries import Outcome, Settlement
+from .excerpts import cut_text
 from .gatekeeper import Gatekeeper
 from .ports import Announce, Step
 from .settling import obsolete, settle, when_dead
@@ -137,6 +138,8 @@ class Recorder:
             return
         step = {State.DELIVERED: Step.DELIVERED, State.DEAD: Step.DEAD}.get(settlement.state, Step.RETRIED)
         text = (settlement.death or verdict.why).text
+        if step is not Step.DELIVERED and settlement.outcome.reply is not None:
+            text = cut_text(text, settlement.claim.payload)
         self._announce(step, settlement.claim, text, settlement.outcome.seconds)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from .severities import severity_of
 from .store import causes
-from .store.evidence import Letters
 from .store.incidents import DueAlert
 
 MAX_TEXT_CHARACTERS = 1000
@@ -47,7 +46,7 @@ _SENTENCES = {
     ),
     causes.NOTHING_DELIVERED: (
         "Nothing is delivered to {destination}: {text}",
-        "messages are delivered to {destination} again, or none is due",
+        "messages are delivered to {destination} again, or none waits",
     ),
     TRIAL: ("{text}", ""),
     causes.ENGINES_SILENT: ("No engine is alive: {text}", "an engine is alive again"),
@@ -111,10 +110,8 @@ def trial_document(now: datetime) -> dict[str, Any]:
             resolved_at=None,
             occurrences=1,
             new_occurrences=1,
-            letters=Letters(0, 0, (), None),
             sample_message_id=None,
-            sample_key=None,
-            sample_reply=None,
+            was_told=False,
             told=None,
             leased_at=now,
         )

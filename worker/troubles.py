@@ -18,7 +18,7 @@ from .store.causes import (
     OLDEST_DUE,
     SWEEPS_SILENT,
 )
-from .store.watching import Cause, Facts, OldestDue, Trouble
+from .store.watching import Cause, Facts, Failing, OldestDue, Trouble
 from .sweep import LONGEST_SWEEP_PAUSE_SECONDS
 
 ROOM_AGAIN = 1.1
@@ -68,26 +68,78 @@ def findings(
         there += _sweeps_silent(facts, settings.silence)
     elif _SWEEPS in facts.open:
         unsure.add(_SWEEPS)
-    for oldest in facts.oldest_due:
-        waits, stands = _of(OLDEST_DUE, oldest), _of(NOTHING_DELIVERED, oldest)
-        is_known, calendar = oldest.destination in pauses, pauses.get(oldest.destination, ())
-        waits_since = paused_by_calendar(calendar, oldest.due_at) or oldest.due_at
-        idle_since = max(waits_since, facts.last_deliveries.get(oldest.destination, waits_since))
-        if silent or oldest.destination in facts.stopped or paused_by_calendar(calendar, facts.now):
+    due = {each.destination: each for each in facts.oldest_due}
+    failing = {each.destination: each for each in facts.failing}
+    for name in sorted(due.keys() | failing.keys()):
+        waits, stands = _of(OLDEST_DUE, name), _of(NOTHING_DELIVERED, name)
+        if silent or name in facts.stopped or paused_by_calendar(pauses.get(name, ()), facts.now):
             unsure |= {waits, stands}
-        elif facts.now - idle_since >= settings.nothing_delivered and is_known:
-            there.append(Trouble(stands, _no_delivery(facts, oldest), oldest.due_at, oldest.message_id))
+            continue
+        calendar = pauses.get(name)
+        nothing = None
+        if calendar is not None:
+            nothing = _nothing_delivered(
+                facts, settings.nothing_delivered, calendar, due.get(name), failing.get(name)
+            )
+        if nothing is not None:
+            there.append(nothing)
             unsure.add(waits)
-        elif facts.now - waits_since >= settings.oldest_due:
-            text = _waiting(facts, oldest)
-            if not is_known:
-                text += ", and the configuration names no such destination"
-            there.append(Trouble(waits, text, oldest.due_at, oldest.message_id))
+            continue
+        if name in failing and not _delivered_within(facts, name, settings.nothing_delivered):
+            unsure.add(stands)
+        if name in due:
+            there += _waits_for_long(facts, settings.oldest_due, calendar, due[name])
     full, perhaps = _disks(facts, settings, disks)
     there += full
     unsure |= perhaps
     over = facts.open.keys() - {each.cause for each in there} - unsure
     return Findings(there, sorted(over, key=lambda cause: (cause.code, cause.destination, cause.operation)))
+
+
+def _nothing_delivered(
+    facts: Facts,
+    limit: timedelta,
+    calendar: Sequence[Pause],
+    oldest: OldestDue | None,
+    failing: Failing | None,
+) -> Trouble | None:
+    """Return the trouble that nothing reaches a destination, by what is due or by what is tried in vain.
+
+    A message that waits for its next try, and is alone, says nothing: it counts while its last one is not
+    longer ago than the limit.
+    """
+    name = next(each.destination for each in (oldest, failing) if each is not None)
+    found: list[tuple[datetime, str, int]] = []
+    if oldest is not None:
+        found.append((oldest.due_at, _waiting(facts, oldest), oldest.message_id))
+    if failing is not None and facts.now - failing.last_at < limit:
+        text = (
+            f"message {failing.message_id}, {failing.operation}, has failed for {_span(facts, failing.since)}"
+        )
+        found.append((failing.since, text, failing.message_id))
+    for since, text, message_id in found:
+        begun = paused_by_calendar(calendar, since) or since
+        if facts.now - max(begun, facts.last_deliveries.get(name, begun)) >= limit:
+            return Trouble(
+                _of(NOTHING_DELIVERED, name), f"{_last_delivery(facts, name)}, and {text}", since, message_id
+            )
+    return None
+
+
+def _waits_for_long(
+    facts: Facts, limit: timedelta, calendar: Sequence[Pause] | None, oldest: OldestDue
+) -> list[Trouble]:
+    if facts.now - (paused_by_calendar(calendar or (), oldest.due_at) or oldest.due_at) < limit:
+        return []
+    text = _waiting(facts, oldest)
+    if calendar is None:
+        text += ", and the configuration names no such destination"
+    return [Trouble(_of(OLDEST_DUE, oldest.destination), text, oldest.due_at, oldest.message_id)]
+
+
+def _delivered_within(facts: Facts, name: str, limit: timedelta) -> bool:
+    last = facts.last_deliveries.get(name)
+    return last is not None and facts.now - last < limit
 
 
 def alive(facts: Facts, silence: timedelta) -> int:
@@ -136,14 +188,13 @@ def _disks(facts: Facts, settings: AlertSettings, disks: Disks | None) -> tuple[
     return full, unsure
 
 
-def _of(code: str, oldest: OldestDue) -> Cause:
-    return Cause(code, oldest.destination, NO_OPERATION, code.replace("-", "_"))
+def _of(code: str, destination: str) -> Cause:
+    return Cause(code, destination, NO_OPERATION, code.replace("-", "_"))
 
 
-def _no_delivery(facts: Facts, oldest: OldestDue) -> str:
-    last = facts.last_deliveries.get(oldest.destination)
-    told = "no delivery was ever noted" if last is None else f"the last delivery was {_ago(facts, last)}"
-    return f"{told}, and {_waiting(facts, oldest)}"
+def _last_delivery(facts: Facts, destination: str) -> str:
+    last = facts.last_deliveries.get(destination)
+    return "no delivery was ever noted" if last is None else f"the last delivery was {_ago(facts, last)}"
 
 
 def _waiting(facts: Facts, oldest: OldestDue) -> str:

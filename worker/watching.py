@@ -53,6 +53,10 @@ def watch(
     for cause in found.over:
         with store.writing() as transaction:
             watching.close_trouble(transaction, cause)
+    # Nobody can resume or probe a destination that is no more.
+    for name in sorted(facts.stops_told - configuration.destinations.keys()):
+        with store.writing() as transaction:
+            watching.close_stops(transaction, name)
 
 
 def pause_between_looks(settings: Settings) -> float:

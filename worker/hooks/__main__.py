@@ -92,15 +92,21 @@ def _post(job: dict[str, Any]) -> None:
 
 def _call(job: dict[str, Any]) -> None:
     """Call a deployer's own function with the document."""
+    import inspect
+
     module, _, function = job["address"].partition(":")
     try:
         call = getattr(importlib.import_module(module), function)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise HookFailed(f"python {job['address']} cannot be had: {type(error).__name__}") from None
     try:
-        call(job["document"])
-    except Exception as error:
+        answer = call(job["document"])
+    except (Exception, SystemExit) as error:
         raise HookFailed(f"python {job['address']} raised {type(error).__name__}") from None
+    if inspect.isawaitable(answer):
+        raise HookFailed(
+            f"python {job['address']} is an async function, which nobody awaits: write a plain one"
+        )
 
 
 def _notify(job: dict[str, Any]) -> None:

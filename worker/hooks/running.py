@@ -21,6 +21,8 @@ from worker.hooks.__main__ import PATH_BEFORE
 from worker.processes import how_it_ended, kill_group
 
 MAX_ERROR_CHARACTERS = 300
+MAX_AT_ONCE = 8
+"""So many processes run at the same time: more would take the time of a small machine from each other."""
 
 
 class HookFailed(Exception):
@@ -43,17 +45,23 @@ class Job:
 
 
 def tell_all(jobs: Sequence[Job], timeout: timedelta) -> list[str | None]:
-    """Tell alerts, all at the same time, and return for each what went wrong; None where it was taken.
+    """Tell alerts, MAX_AT_ONCE at a time, and return for each what went wrong; None where it was taken.
 
     Args:
         jobs: what to tell, and by which hooks.
-        timeout: how long each hook may take. One that takes longer is killed, with all that it started.
+        timeout: how long each hook may take from its own start. One that takes longer is killed, with all
+            that it started.
     """
     if not jobs:
         return []
-    # A thread for each, since the kernel ends a process whose parent died by the thread that made it.
-    with ThreadPoolExecutor(len(jobs), thread_name_prefix="outbox-hook") as threads:
+    # A thread waits for each, since the kernel ends a process once the thread that made it is gone.
+    with ThreadPoolExecutor(min(len(jobs), MAX_AT_ONCE), thread_name_prefix="outbox-hook") as threads:
         return list(threads.map(lambda job: _told(job, timeout), jobs))
+
+
+def longest(jobs: int, timeout: timedelta) -> timedelta:
+    """Return how long so many jobs take at most, where each takes its whole time."""
+    return timeout * -(-jobs // MAX_AT_ONCE)
 
 
 def name_of(hook: Hook) -> str:
@@ -79,13 +87,21 @@ def _told(job: Job, timeout: timedelta) -> str | None:
     try:
         _run(job, timeout)
     except HookFailed as error:
-        return str(error)[:MAX_ERROR_CHARACTERS]
-    return None
+        said = str(error)
+    except OSError as error:
+        said = f"{label_of(job.hook)} could not be run: {error.strerror}"
+    except Exception as error:
+        said = f"{label_of(job.hook)} could not be run: {type(error).__name__}"
+    else:
+        return None
+    # Not every database stores what is not printable.
+    return "".join(each if each.isprintable() else "·" for each in said[:MAX_ERROR_CHARACTERS])
 
 
 def _run(job: Job, timeout: timedelta) -> None:
     label, seconds = label_of(job.hook), timeout.total_seconds()
-    given = dict(job.document) if job.hook.command is not None else _order_of(job, seconds)
+    told = dict(job.document) if job.hook.command is not None else _order_of(job, seconds)
+    given = json.dumps(told).encode()
     process = subprocess.Popen(
         [sys.executable, "-m", "worker.hooks", str(os.getpid()), *(job.hook.command or ())],
         stdin=subprocess.PIPE,
@@ -101,12 +117,14 @@ def _run(job: Job, timeout: timedelta) -> None:
     )
     with process:
         try:
-            said, _ = process.communicate(json.dumps(given).encode(), seconds)
-        except subprocess.TimeoutExpired:
+            said, _ = process.communicate(given, seconds)
+        except Exception as error:
             kill_group(process)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
             raise HookFailed(f"{label} took longer than {seconds:g} s") from None
     if process.returncode:
-        raise HookFailed(said.decode() if said else _how(label, process.returncode))
+        raise HookFailed(said.decode(errors="replace") if said else _how(label, process.returncode))
 
 
 def _order_of(job: Job, seconds: float) -> dict[str, Any]:
@@ -137,7 +155,7 @@ def _address(hook: Hook) -> str | None:
     address = str(secret.get_secret_value())
     if hook.webhook is not None:
         try:
-            web_address(address.partition("?")[0])
+            web_address(address.partition("?")[0], unless="")
         except ValueError as error:
             raise HookFailed(f"webhook: its address cannot be used: {error}") from None
     return address

@@ -29,6 +29,9 @@ SWEEPS_SILENT = "sweeps-silent"
 DISK_NEARLY_FULL = "disk-nearly-full"
 """Its operation is the name of the machine."""
 
+COUNTING_MESSAGES = (DEAD_LETTERS, EXPIRING)
+"""Of these each incident is new; one of the others that comes back soon is the one that there was."""
+
 NO_OPERATION = ""
 """The operation of an incident that is about a whole destination."""
 NO_DESTINATION = ""
@@ -48,6 +51,13 @@ class AlertTimes:
     def first_alert(self, now: datetime) -> datetime:
         """Return when the first alert of something that happens `now` is due."""
         return now + self.grouping
+
+    def alert_again(self, now: datetime, last_alert: datetime | None, sent: int) -> datetime:
+        """Return when the next alert is due of what comes back `now`: the later, the more were sent."""
+        if last_alert is None:
+            return self.first_alert(now)
+        doubled: timedelta = self.grouping * 2 ** min(sent, MAX_DOUBLINGS)
+        return max(self.first_alert(now), last_alert + min(doubled, self.reminder))
 
     def next_alert(self, last_alert: datetime, sent: int) -> datetime:
         """Return when the next alert is due.
@@ -147,20 +157,23 @@ def open_incident(
 ) -> int | None:
     """Open the incident of a cause and return its id; None where one is open, which is left as it is.
 
+    What comes back within the time of a reminder is the same incident, opened again.
+
     Args:
         oldest_at: since when there is what it is about.
     """
     now = transaction.now
+    of = {"cause": cause, "destination": destination, "operation": operation, "reason": reason}
+    told = {"text": text, "sample_message_id": message_id, "oldest_at": oldest_at}
+    if cause not in COUNTING_MESSAGES:
+        known = _open_again(transaction, of, told, occurrences, alert_times)
+        if known is not None:
+            return known
     opening = {
-        "cause": cause,
-        "destination": destination,
-        "operation": operation,
-        "reason": reason,
-        "text": text,
-        "sample_message_id": message_id,
+        **of,
+        **told,
         "opened_at": now,
         "updated_at": now,
-        "oldest_at": oldest_at,
         "occurrences": occurrences,
         "alerted_occurrences": 0,
         "alert_due_at": alert_times.first_alert(now),
@@ -170,6 +183,50 @@ def open_incident(
     }
     opened = transaction.connection.execute(_insert(transaction.connection), opening).scalar_one_or_none()
     return None if opened is None else int(opened)
+
+
+def _open_again(
+    transaction: Transaction,
+    of: dict[str, str],
+    told: dict[str, Any],
+    occurrences: int,
+    alert_times: AlertTimes,
+) -> int | None:
+    now = transaction.now
+    known = transaction.connection.execute(
+        select(incident.c.id, incident.c.last_alert_at, incident.c.alerts_sent)
+        .where(
+            *(incident.c[name] == value for name, value in of.items()),
+            incident.c.resolved_at > now - alert_times.reminder,
+        )
+        .order_by(incident.c.id.desc())
+        .limit(1)
+        .with_for_update()
+    ).one_or_none()
+    is_open = select(incident.c.id).where(
+        is_unresolved, *(incident.c[name] == value for name, value in of.items())
+    )
+    if known is None or transaction.connection.execute(is_open).first() is not None:
+        return None
+    again = alert_times.alert_again(now, known.last_alert_at, known.alerts_sent)
+    values = {
+        **told,
+        "opened_at": now,
+        "updated_at": now,
+        "resolved_at": None,
+        "occurrences": incident.c.occurrences + occurrences,
+        "acknowledged_at": None,
+        "acknowledged_by": None,
+        "acknowledged_occurrences": None,
+        "alert_due_at": again,
+        "alert_tries": 0,
+        "alert_told": null(),
+        # Whoever tells just now that it is over has nothing more to write.
+        "lease_token": incident.c.lease_token + 1,
+        "lease_until": None,
+    }
+    transaction.connection.execute(update(incident).where(incident.c.id == known.id).values(values))
+    return int(known.id)
 
 
 def _insert(connection: Connection) -> Any:
@@ -217,4 +274,4 @@ def resolve_where(
 
 is_unresolved = incident.c.resolved_at.is_(None)
 # One whose alert is leased is being told, or was by a sender that died.
-may_be_told = or_(incident.c.last_alert_at.is_not(None), incident.c.lease_until.is_not(None))
+may_be_told = or_(incident.c.last_alert_at >= incident.c.opened_at, incident.c.lease_until.is_not(None))

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import case, func, select
 
 from orderflow_outbox.tables import attempt, body, dead_letter, message
-from worker.excerpts import excerpt
+from worker.excerpts import cut_text, excerpt
 
 from .burying import is_open
 from .transactions import Transaction
@@ -32,6 +32,9 @@ class Letters:
     in_doubt: int
     keys: Sequence[str]
     oldest_at: datetime | None
+
+
+NO_LETTERS = Letters(0, 0, (), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,25 @@ def letters_of(transaction: Transaction, incident_id: int) -> Letters:
     return Letters(counted[0], counted[1] or 0, keys, counted[2])
 
 
-def sample_of(transaction: Transaction, message_id: int | None) -> tuple[str | None, SampleReply | None]:
-    """Return a message's key and what its last attempt was answered, as far as there are any."""
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One of the messages that an incident is about.
+
+    Attributes:
+        text: what is said of it, without payload.
+    """
+
+    key: str | None
+    text: str
+    reply: SampleReply | None
+
+
+def sample_of(transaction: Transaction, message_id: int | None, text: str) -> Sample:
+    """Return a message's key and what its last attempt was answered, as far as there are any.
+
+    Args:
+        text: what is said of it, which may have been lifted from that answer.
+    """
     row = transaction.connection.execute(
         select(message.c.key, attempt.c.status, attempt.c.reply_body, body.c.payload)
         .join_from(message, body, body.c.message_id == message.c.id)
@@ -74,7 +94,8 @@ def sample_of(transaction: Transaction, message_id: int | None) -> tuple[str | N
         .where(message.c.id == message_id)
     ).one_or_none()
     if row is None:
-        return None, None
+        return Sample(None, text, None)
     if row.status is None:
-        return row.key, None
-    return row.key, SampleReply(row.status, excerpt(row.reply_body or b"", row.payload))
+        return Sample(row.key, text, None)
+    reply = SampleReply(row.status, excerpt(row.reply_body or b"", row.payload))
+    return Sample(row.key, cut_text(text, row.payload), reply)

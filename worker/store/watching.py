@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, delete, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, exists, func, or_, select, update
 
 from orderflow_outbox.dialects import insert_on
-from orderflow_outbox.states import HELD
-from orderflow_outbox.tables import engine_seen, gate, incident, last_delivery, message
+from orderflow_outbox.states import HELD, RELEASED
+from orderflow_outbox.tables import attempt, engine_seen, gate, incident, last_delivery, message
 
 from .causes import (
     BREAKER_OPEN,
@@ -25,11 +25,13 @@ from .causes import (
     open_incident,
     resolve_where,
 )
-from .claiming import is_due
+from .claiming import is_due, is_parked, is_sending
 from .transactions import Transaction
 
 WATCHED = (OLDEST_DUE, NOTHING_DELIVERED, ENGINES_SILENT, SWEEPS_SILENT, DISK_NEARLY_FULL)
 TELLING_OF_A_STOP = (DESTINATION_HELD, BREAKER_OPEN)
+TRIED_LOOKED_AT = 50
+"""So many messages of a destination are looked at for failed attempts: those that wait longest for a try."""
 FORGOTTEN_AFTER = timedelta(days=1)
 """How long an engine is remembered that gives no sign of life."""
 
@@ -69,6 +71,22 @@ class OldestDue:
 
 
 @dataclass(frozen=True, slots=True)
+class Failing:
+    """The message of a destination that fails for longest, of those looked at.
+
+    Attributes:
+        since: when its first attempt ended.
+        last_at: when the latest attempt of any of those ended.
+    """
+
+    destination: str
+    message_id: int
+    operation: str
+    since: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSeen:
     """An engine's last sign of life, and its last sweep."""
 
@@ -84,6 +102,7 @@ class Facts:
     Attributes:
         stopped: destinations that are held, or of which another incident tells why nothing is sent to them.
         open: the incidents of what is watched, with the moment each was last written.
+        stops_told: destinations with an open incident that tells why nothing is sent to them.
     """
 
     now: datetime
@@ -92,6 +111,8 @@ class Facts:
     last_deliveries: Mapping[str, datetime]
     stopped: frozenset[str]
     open: Mapping[Cause, datetime]
+    failing: Sequence[Failing] = ()
+    stops_told: frozenset[str] = frozenset()
 
 
 def look(transaction: Transaction) -> Facts:
@@ -113,19 +134,61 @@ def look(transaction: Transaction) -> Facts:
         )
     }
     told = {cause.destination for cause in causes if cause.code in TELLING_OF_A_STOP}
+    first_due = _first_due(transaction)
     return Facts(
         now,
         [EngineSeen(*row) for row in seen],
-        _oldest_due(transaction),
+        [OldestDue(*row) for row in first_due if row.due_at <= now],
         {row.destination: row.at for row in deliveries},
         frozenset(held) | told,
         {cause: at for cause, at in causes.items() if cause.code in WATCHED},
+        _failing(transaction, [row.destination for row in first_due]),
+        frozenset(told),
     )
 
 
-def _oldest_due(transaction: Transaction) -> list[OldestDue]:
-    """Return the oldest of each destination, by one look into the index of what is due for each."""
-    found: list[OldestDue] = []
+def _failing(transaction: Transaction, waited_for: Sequence[str]) -> list[Failing]:
+    """Return what fails of each destination, by a bounded look at what was tried and has not ended.
+
+    Args:
+        waited_for: the destinations that messages wait for; what is just being sent is looked at too.
+    """
+    columns = message.c.id, message.c.destination, message.c.operation, message.c.tries
+    seen = (
+        select(*columns).where(is_sending, message.c.tries > 0).order_by(message.c.id).limit(TRIED_LOOKED_AT)
+    )
+    rows = list(transaction.connection.execute(seen))
+    for destination in waited_for:
+        last_due = (
+            select(*columns)
+            .where(is_due, message.c.destination == destination)
+            .order_by(message.c.due_at.desc(), message.c.id.desc())
+            .limit(TRIED_LOOKED_AT)
+        )
+        rows += transaction.connection.execute(last_due)
+    tried = {row.id: row for row in rows if row.tries}
+    failed = (
+        select(
+            attempt.c.message_id,
+            func.min(attempt.c.finished_at).label("since"),
+            func.max(attempt.c.finished_at).label("last_at"),
+        )
+        .where(attempt.c.message_id.in_(tried), attempt.c.verdict != RELEASED)
+        .group_by(attempt.c.message_id)
+    )
+    found: dict[str, Failing] = {}
+    for row in transaction.connection.execute(failed.order_by("since")) if tried else ():
+        _, destination, operation, _ = tried[row.message_id]
+        first = found.setdefault(
+            destination, Failing(destination, row.message_id, operation, row.since, row.last_at)
+        )
+        found[destination] = replace(first, last_at=max(first.last_at, row.last_at))
+    return list(found.values())
+
+
+def _first_due(transaction: Transaction) -> list[Row[str, int, str, datetime]]:
+    """Return of each destination what is due first, by one look into the index of what is due for each."""
+    found: list[Row[str, int, str, datetime]] = []
     after = ""
     while True:
         row = transaction.connection.execute(
@@ -137,8 +200,7 @@ def _oldest_due(transaction: Transaction) -> list[OldestDue]:
         if row is None:
             return found
         after = row.destination
-        if row.due_at <= transaction.now:
-            found.append(OldestDue(*row))
+        found.append(row)
 
 
 def note_life(
@@ -201,6 +263,14 @@ def refresh_trouble(transaction: Transaction, trouble: Trouble) -> None:
 def close_trouble(transaction: Transaction, cause: Cause) -> None:
     """Resolve the incident of what is over."""
     resolve_where(transaction, _is_of(cause))
+
+
+def close_stops(transaction: Transaction, destination: str) -> None:
+    """Resolve what tells that nothing is sent to a destination, unless something still waits for it."""
+    of = message.c.destination == destination
+    waits = or_(*(exists().where(of, which) for which in (is_due, is_parked, is_sending)))
+    told = incident.c.cause.in_(TELLING_OF_A_STOP), incident.c.destination == destination
+    resolve_where(transaction, and_(*told, ~waits))
 
 
 def _is_of(cause: Cause) -> ColumnElement[bool]:
