@@ -450,7 +450,7 @@ def an_outage(place: Place, messages: int, seconds: float) -> None:
 
 
 def test_an_outage_costs_a_few_probes_and_no_message(place: Place) -> None:
-    an_outage(place, messages=200, seconds=6)
+    an_outage(place, messages=200, seconds=3)
 
 
 @pytest.mark.soak

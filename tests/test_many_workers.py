@@ -58,7 +58,7 @@ def assert_sent_once(made: Rig, orders: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "messages", [2_000, pytest.param(20_000, marks=[pytest.mark.soak, pytest.mark.timeout(300)])]
+    "messages", [1_000, pytest.param(20_000, marks=[pytest.mark.soak, pytest.mark.timeout(300)])]
 )
 @on_postgresql
 def test_four_workers_send_each_message_once_and_share_the_work(place: Place, messages: int) -> None:
