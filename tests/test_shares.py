@@ -24,6 +24,7 @@ from tests.databases import on_postgresql, on_sqlite
 from tests.rig import Place, engine_of, eventually, rig
 from tests.steps import LEASE, SECOND, Clock, another_connection, destinations, rows
 from worker import holding
+from worker.breaker import BreakerState
 from worker.gate import Ask
 from worker.holding import LASTING, Holding
 from worker.sharing import fair_shares
@@ -278,6 +279,34 @@ def test_tokens_that_were_not_used_are_handed_back_with_the_next_question(store:
             await slots_of.renew({"main": 8})
             assert slots_of.slots["main"].to_begin == 6
             now[0] += 0.3
+
+    asyncio.run(story())
+
+
+def test_a_probe_that_is_begun_is_not_begun_again_before_it_is_given_up(store: Store, clock: Clock) -> None:
+    now = [0.0]
+    with store.writing() as transaction:
+        gate = gates.lock(transaction, "main")
+        due = replace(gate.breaker, state=BreakerState.OPEN, probe_at=clock.now)
+        gates.write(transaction, "main", gate, replace(gate, breaker=due), None)
+
+    async def at_once(work: Callable[[], dict[str, Granted]]) -> dict[str, Granted]:
+        return work()
+
+    async def story() -> None:
+        slots_of = Holding(store, {"main": MAIN}, LEASE, at_once, lambda: now[0])
+
+        async def to_begin() -> int | None:
+            now[0] += 0.3
+            await slots_of.renew({"main": 8})
+            return slots_of.slots["main"].to_begin
+
+        assert await to_begin() == 1
+        assert await to_begin() == 1, "it has not been begun"
+        assert slots_of.begins("main")
+        assert await to_begin() == 0
+        clock.forward(LEASE)
+        assert [await to_begin(), await to_begin()] == [1, 1], "another may be begun now"
 
     asyncio.run(story())
 
