@@ -17,6 +17,21 @@ from worker import schema
 from worker.database import connect
 from worker.store.transactions import Store
 
+LONGEST = (
+    "test_readme",
+    "test_kills",
+    "test_many_workers",
+    "test_database_restarts",
+    "test_wheel",
+    "test_typing",
+)
+"""Files that take long for few tests: begun first, they keep nobody waiting at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -343,7 +344,9 @@ def watcher(*arguments: str, **how: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "worker", "status", "--watch", *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     environment |= {"TERM": "xterm", **how.pop("env", {})}
-    return subprocess.Popen(command, cwd=PROJECT, env=environment, **how)
+    # What a shell runs in the background ignores the signal of Ctrl-C, and so does all that this starts.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, cwd=PROJECT, env=environment, preexec_fn=heeding, **how)
 
 
 @on_sqlite
