@@ -29,7 +29,7 @@ OK = Delivered(Why("imported", "taken in", "virtual"))
 DOWN = RetryLater(Why("http_503", "not up", "virtual"), systemic=True)
 OWN_FAULT = RetryLater(Why("error_page", "the order is locked", "virtual"), systemic=False)
 CRASHED = RetryLater(Why("http_500", "it crashed", "virtual"), systemic=True)
-_STATUSES = {id(OK): 200, id(OWN_FAULT): 200, id(CRASHED): 500}
+_STATUSES: dict[Verdict, int] = {OK: 200, OWN_FAULT: 200, CRASHED: 500}
 """What comes with a verdict; DOWN has no answer."""
 
 
@@ -196,7 +196,7 @@ class World:
         if answer.seconds > deadline:
             answer = Answer(deadline, DOWN)
         claim = _claim(message, self._tries[message], self._moment)
-        status = _STATUSES.get(id(answer.verdict))
+        status = _STATUSES.get(answer.verdict)
         reply = None if status is None else Reply(status, (), b"")
         outcome = Outcome(claim, answer.verdict, reply=reply, seconds=answer.seconds, probe=engine.probing)
         self._at(self._now + answer.seconds, lambda: self._end(engine, outcome))

@@ -6,7 +6,7 @@ from .alerts import AlertSettings, Hook, HookKind, Severity
 from .answer_rule import AnswerRule
 from .destinations import Authentication, Destination
 from .errors import ConfigError
-from .limits import BreakerPolicy, Rate
+from .limits import FETCHED_EVERY, BreakerPolicy, Rate
 from .loading import Configuration, load, load_rules, load_settings
 from .pauses import Pause, paused_operations, paused_until
 from .queries import Check, CheckRule, Presence, Queries, Query
@@ -17,6 +17,7 @@ from .settings import EngineSettings, Settings
 from .values import in_words
 
 __all__ = [
+    "FETCHED_EVERY",
     "AlertSettings",
     "AnswerRule",
     "Authentication",

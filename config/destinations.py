@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from orderflow_outbox.messages import DESTINATION_NAME
 
 from .errors import SecretMissing
-from .limits import BreakerPolicy, Rate, a_table
+from .limits import BreakerPolicy, RateTable
 from .pauses import Pause, leave_no_time
 from .retry_policy import RetryPolicy, merged
 from .values import Duration, SecretSource, Strict, web_address
@@ -50,7 +50,7 @@ class Destination(Strict):
     authentication: Authentication = Authentication.BASIC
     scope_in_query: bool = False
     window: int = Field(default=8, ge=1, le=256, strict=True)
-    rate: Annotated[Rate, BeforeValidator(a_table)] | None = None
+    rate: RateTable | None = None
     attempt_deadline: Duration = timedelta(seconds=30)
     pauses: list[Pause] = Field(default_factory=list)
     breaker: BreakerPolicy = BreakerPolicy()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from .values import Duration, Strict, in_words
 
@@ -37,13 +37,6 @@ class BreakerPolicy(Strict):
         return min(wait, self.longest_probe)
 
 
-def a_table(value: Any) -> Any:
-    """Return what a rate is made of, once it is a table."""
-    if not isinstance(value, dict | Rate):
-        raise ValueError('write { requests = 600, per = "1m" }')
-    return value
-
-
 class Rate(Strict):
     """The value of `rate` in the destinations file: so many requests per span of time, in a token bucket."""
 
@@ -71,3 +64,13 @@ class Rate(Strict):
     def bucket(self) -> int:
         """How many requests may be made at once after a pause; without `burst` those of a second."""
         return self.burst or max(1, math.ceil(self.per_second))
+
+
+def _is_a_table(value: Any) -> Any:
+    if not isinstance(value, dict | Rate):
+        raise ValueError('write { requests = 600, per = "1m" }')
+    return value
+
+
+RateTable = Annotated[Rate, BeforeValidator(_is_a_table)]
+"""A rate as it stands in the file."""

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from config import Rate
-from orderflow_outbox.tables import gate, incident, message
+from orderflow_outbox.tables import engine_seen, gate, gate_share, incident, message
 from simulator import Options
 from tests.databases import on_postgresql, on_sqlite
 from tests.rig import Place, Rig, engine_of, eventually, rig
@@ -457,6 +457,16 @@ def test_an_outage_costs_a_few_probes_and_no_message(place: Place) -> None:
 @pytest.mark.timeout(300)
 def test_an_outage_of_a_day_in_a_minute_with_ten_thousand_waiting(place: Place) -> None:
     an_outage(place, messages=10_000, seconds=60)
+
+
+@on_sqlite
+def test_an_engine_has_one_name_wherever_it_is_named(place: Place) -> None:
+    with rig(place, Options(work=3.0), attempt_deadline="6s", lease=20) as made:
+        made.order("SO-1")
+        with engine_of(made):
+            eventually(lambda: rows(made.engine, gate_share) and rows(made.engine, engine_seen))
+            (share,), (seen,) = rows(made.engine, gate_share), rows(made.engine, engine_seen)
+            assert share["engine"] == seen["engine"]
 
 
 @on_sqlite

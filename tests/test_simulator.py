@@ -783,6 +783,8 @@ def test_the_command_takes_its_settings_from_its_options(tmp_path: Path) -> None
         (["--password-env", "NO_SUCH_NAME"], "'NO_SUCH_NAME' is not set"),
         (["--ledger", "/no/such/folder/x"], "cannot write '/no/such/folder/x': No such file"),
         (["--seed", "x"], "--seed"),
+        (["--work", "-1"], "work -1.0 must be seconds from 0 to 600"),
+        (["--capacity", "0"], "capacity 0 must be a whole number from 1"),
         (["--no\nsuch"], "unrecognized"),
     ],
 )
@@ -802,11 +804,25 @@ def test_a_port_in_use_is_one_line_and_exit_code_1(sim: Simulator) -> None:
     assert "in use" in err
 
 
+def test_more_at_once_than_its_capacity_take_longer_by_the_square() -> None:
+    limited = Options(work=2.0, capacity=5)
+    assert [limited.seconds_of_work(number) for number in (1, 5, 10)] == [2.0, 2.0, 8.0]
+    assert Options(work=2.0).seconds_of_work(50) == 2.0
+    assert Options(capacity=5).seconds_of_work(50) == 0.0
+
+
+def test_a_request_takes_as_long_as_it_works() -> None:
+    with Simulator.running(Options(work=0.2)) as sim:
+        begun = time.monotonic()
+        assert order(sim, "SO-1").status == 200
+        assert time.monotonic() - begun >= 0.2
+
+
 def test_help_names_every_option() -> None:
     with start("--help") as process:
         out, _ = process.communicate(timeout=20)
     assert process.returncode == 0
     for name in ("--host", "--port", "--instance", "--user", "--password-env", "--channel", "--organisation"):
         assert name in out
-    for name in ("--fault", "--seed", "--missing-product", "--ledger"):
+    for name in ("--fault", "--work", "--capacity", "--seed", "--missing-product", "--ledger"):
         assert name in out

@@ -42,6 +42,7 @@ from tests.steps import (
 )
 from worker import watching as acting
 from worker.alerts import send_due_alerts
+from worker.identity import MACHINE, new_engine_name
 from worker.ports import Step, announce_nothing
 from worker.pulse import Pulse
 from worker.replay import cancel, hold, resume
@@ -51,7 +52,7 @@ from worker.store.transactions import Store
 from worker.store.watching import Cause, EngineSeen, Facts, Failing, OldestDue
 from worker.troubles import Disks, findings
 from worker.verdicts import RetryLater, Verdict
-from worker.watching import MACHINE, disks_of, watch
+from worker.watching import disks_of, watch
 from worker.watchman import Watchman
 
 NOW = datetime(2026, 11, 1, 9, 30, tzinfo=UTC)
@@ -240,7 +241,7 @@ class Watched:
 
     def __init__(self, store: Store, clock: Clock, desk: Desk) -> None:
         self.store, self.clock, self.desk = store, clock, desk
-        self.pulse = Pulse(announce_nothing, lambda: clock.now.timestamp())
+        self.pulse = Pulse(announce_nothing, new_engine_name(), lambda: clock.now.timestamp())
         self.free = 0.5
 
     def look(self, after: timedelta = timedelta(), alive: bool = True) -> None:
@@ -435,7 +436,7 @@ def test_the_last_delivery_is_the_latest_that_any_engine_tells_of(
 ) -> None:
     put(engine)
     claimed = claim_one(store)
-    early, late = (Pulse(announce_nothing, lambda: clock.now.timestamp()) for _ in range(2))
+    early, late = (Pulse(announce_nothing, each, lambda: clock.now.timestamp()) for each in ("a", "b"))
     early(Step.DELIVERED, claimed, "", 0.1)
     clock.forward(MINUTE)
     late(Step.DELIVERED, claimed, "", 0.1)
@@ -455,7 +456,7 @@ def test_only_what_was_delivered_counts_as_a_delivery(engine: Engine, store: Sto
     put(engine)
     claimed = claim_one(store)
     steps: list[Step] = []
-    pulse = Pulse(lambda step, *_: steps.append(step))
+    pulse = Pulse(lambda step, *_: steps.append(step), "an-engine")
     for step in (Step.STARTED, Step.RETRIED, Step.DEAD):
         pulse(step, claimed, "", 0.1)
     pulse.write(store)
@@ -542,7 +543,7 @@ def test_health_fails_while_messages_are_due_and_no_engine_is_alive(
     failed = shell.any("health")
     assert failed.status == 1
     assert failed.err.startswith("no engine is alive while messages are due: none was ever seen")
-    Pulse(announce_nothing).write(Store(engine))
+    Pulse(announce_nothing, "an-engine").write(Store(engine))
     assert shell.good("health", "--json").json == {"ok": True, "engines": 1}
 
 

@@ -81,10 +81,10 @@ class Engine:
         self._announce = announce
         alert_times = AlertTimes(settings.alerts.grouping, settings.alerts.reminder)
         self._attempter = Attempter(configuration, transport, settings.engine.lease)
-        pulse = Pulse(announce)
-        self._recorder = Recorder(store, configuration, alert_times, pulse)
         self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-store")
         self._holding = Holding(store, self._destinations, settings.engine.lease, self._in_store_thread)
+        pulse = Pulse(announce, self._holding.engine)
+        self._recorder = Recorder(store, configuration, alert_times, pulse)
         self._looker = Looker(
             store,
             settings.engine.lease,

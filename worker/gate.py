@@ -69,10 +69,13 @@ class Gate:
         """Whether a good answer would change nothing."""
         return not self.refusals and self.breaker.is_calm
 
+    def is_paused(self, now: datetime) -> bool:
+        """Tell whether the destination has asked for a wait that is not over."""
+        return self.paused_until is not None and self.paused_until > now
+
     def is_shut(self, now: datetime) -> bool:
         """Tell whether nothing is to be sent but a probe."""
-        paused = self.paused_until is not None and self.paused_until > now
-        return self.is_held or not self.breaker.is_closed or paused
+        return self.is_held or not self.breaker.is_closed or self.is_paused(now)
 
 
 def begun_at(outcome: Outcome) -> datetime:
@@ -91,14 +94,6 @@ def is_good(outcome: Outcome) -> bool:
 def is_failure(outcome: Outcome) -> bool:
     """Tell whether the destination was at fault."""
     return isinstance(outcome.verdict, RetryLater) and outcome.verdict.systemic
-
-
-def _is_unmistakable(outcome: Outcome) -> bool:
-    """Tell whether no message can bring about such a failure: nothing was sent, or it says so itself.
-
-    Others are not so clear: a message may crash the receiver, which then answers 500, or 502, or not at all.
-    """
-    return not outcome.in_doubt if outcome.reply is None else outcome.reply.status in UNMISTAKABLE
 
 
 def after(gate: Gate, outcome: Outcome, now: datetime, destination: Destination) -> Gate:
@@ -149,6 +144,14 @@ def _after_failure(gate: Gate, outcome: Outcome, now: datetime, destination: Des
         prober=None if outcome.probe else gate.prober,
         paused_until=paused,
     )
+
+
+def _is_unmistakable(outcome: Outcome) -> bool:
+    """Tell whether no message can bring about such a failure: nothing was sent, or it says so itself.
+
+    Others are not so clear: a message may crash the receiver, which then answers 500, or 502, or not at all.
+    """
+    return not outcome.in_doubt if outcome.reply is None else outcome.reply.status in UNMISTAKABLE
 
 
 def _after_refusal(gate: Gate, outcome: Outcome, why: Why, now: datetime, destination: Destination) -> Gate:
@@ -206,8 +209,8 @@ class Ask(NamedTuple):
     Attributes:
         wanted: requests that it has a use for.
         in_use: those in progress.
-        probe_begun: whether the probe that it was last allowed has been begun.
         unspent: requests that it was allowed to begin, and has not.
+        probe_begun: whether the probe that it was last allowed has been begun.
         answers: good ones since it asked before, with the moment each request was begun and its seconds.
     """
 
@@ -249,8 +252,8 @@ def admit(
         lease: after which a probe that was not reported on is given up.
     """
     gate = _with_tokens(gate, engine, ask, now, destination)
-    paused = gate.paused_until is not None and gate.paused_until > now
-    shut = paused or gate.is_held_by_hand or paused_by_calendar(destination.pauses, now) is not None
+    paused = gate.is_paused(now) or paused_by_calendar(destination.pauses, now) is not None
+    shut = paused or gate.is_held_by_hand
     if gate.prober == engine and not breakers.may_probe(gate.breaker, now):
         if ask.probe_begun:
             return gate, Admission(1, 0)  # it is being made, or about to be recorded

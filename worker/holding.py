@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 
-from config import Destination
+from config import FETCHED_EVERY, Destination
 
 from .deliveries import Outcome
 from .gate import Ask, begun_at, is_good
+from .identity import new_engine_name
 from .slots import Slots
 from .store import shares
 from .store.shares import Granted
@@ -23,7 +23,7 @@ LASTING = timedelta(seconds=5)
 MARGIN_SECONDS = 0.5
 """So much sooner an engine stops using slots that it could not renew."""
 RENEWED_EVERY_SECONDS = 1.0
-ASKED_AGAIN_AFTER_SECONDS = 0.25
+ASKED_AGAIN_AFTER_SECONDS = FETCHED_EVERY.total_seconds()
 """How soon an engine asks again that has too few or too many, or more in use than it may go on holding."""
 INFINITY = float("inf")
 
@@ -68,7 +68,7 @@ class Holding:
         self._probing: set[str] = set()
         self._probes_begun: set[str] = set()
         self._answers: dict[str, Recent] = {name: deque(maxlen=MOST_ANSWERS) for name in destinations}
-        self.engine = uuid.uuid4().hex
+        self.engine = new_engine_name()
         self.slots = {name: Slots(monotonic) for name in destinations}
 
     def is_probing(self, destination: str) -> bool:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
-import uuid
 from collections.abc import Callable
 from datetime import timedelta
 
 from .deliveries import Claim
+from .identity import MACHINE
 from .ports import Announce, Step
 from .store import watching
 from .store.transactions import Store
-from .watching import MACHINE
 
 
 class Pulse:
@@ -20,13 +18,16 @@ class Pulse:
 
     Args:
         announce: is told of each step too.
+        engine: its name.
         monotonic: the process's clock.
     """
 
-    def __init__(self, announce: Announce, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, announce: Announce, engine: str, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._announce = announce
         self._monotonic = monotonic
-        self._engine = f"{MACHINE}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
+        self._engine = engine
         self._swept_at = monotonic()
         self._delivered_at: dict[str, float] = {}
         self._written: dict[str, float] = {}

@@ -6,13 +6,13 @@ Cheap and idempotent, so that every engine and the scheduler may do it at once.
 from __future__ import annotations
 
 import shutil
-import socket
 from collections.abc import Callable
 from datetime import timedelta
 
 from config import Configuration, Settings
 
 from .database import sqlite_file
+from .identity import MACHINE
 from .store import watching
 from .store.causes import AlertTimes
 from .store.transactions import Store
@@ -22,7 +22,6 @@ REFRESHED_EVERY = timedelta(minutes=1)
 """How often an incident that stays open is told how things stand."""
 LONGEST_PAUSE_SECONDS = 10.0
 LOOKS_IN_A_SILENCE = 4
-MACHINE = socket.gethostname()[:64]
 
 
 def watch(
