@@ -44,6 +44,8 @@ WAKE_SIBLINGS_SECONDS = 1.0
 LAST_RECORD_SECONDS = 5.0
 SILENCE_SECONDS = 10.0
 """How long a statement may take before the database is said not to answer."""
+GATHERING_SECONDS = 0.025
+"""How long results wait for others while requests are in progress: many take hardly longer to write."""
 MAX_UNRECORDED = 2000
 """Results waiting to be written; past this nothing more is claimed."""
 
@@ -217,6 +219,8 @@ class Engine:
     async def _keep_recording(self) -> None:
         while True:
             await self._results_ready.wait()
+            if self._in_hand.are_sending:
+                await asyncio.sleep(GATHERING_SECONDS)
             self._results_ready.clear()
             while self._results:
                 group = self._results[: self._recorder.group_size]
@@ -268,7 +272,7 @@ class Engine:
             return {}
         room = {}
         for name, slots in self._holding.slots.items():
-            free, least = 2 * slots.held - self._in_hand.number(name), max(1, slots.held // 2)
+            free, least = 2 * slots.held - self._in_hand.number(name), max(1, 3 * slots.held // 4)
             if slots.to_begin is not None:
                 free, least = min(free, slots.to_begin - self._in_hand.waiting(name)), 1
             if slots.held and free >= least:

@@ -17,6 +17,7 @@ from orderflow_outbox import State
 from orderflow_outbox.tables import body, message
 from worker.deliveries import Claim
 
+from .given import is_given
 from .transactions import Transaction
 
 _elder = message.alias("elder")
@@ -76,23 +77,21 @@ _in_front = (
     .limit(1)
     .scalar_subquery()
 )
-_elders = select(message.c.id, _in_front.label("elder")).where(
-    message.c.id.in_(bindparam("ids", expanding=True))
-)
+_elders = select(message.c.id, _in_front.label("elder")).where(is_given(message.c.id))
 _hold = (
     select(message.c.id)
-    .where(message.c.id.in_(bindparam("ids", expanding=True)), message.c.blocks)
+    .where(is_given(message.c.id), message.c.blocks)
     .order_by(message.c.id)
     .with_for_update(read=True, skip_locked=True)
 )
 _set_due = (
     update(message)
-    .where(message.c.id.in_(bindparam("ids", expanding=True)), is_pending)
+    .where(is_given(message.c.id), is_pending)
     .values(due_at=bindparam("when_due", type_=message.c.due_at.type))
 )
 _lease = (
     update(message)
-    .where(message.c.id.in_(bindparam("ids", expanding=True)), is_pending)
+    .where(is_given(message.c.id), is_pending)
     .values(
         state=State.SENDING.value,
         attempts=message.c.attempts + 1,
@@ -100,13 +99,29 @@ _lease = (
         lease_until=bindparam("until"),
     )
 )
+_OF_A_CLAIM = (
+    "id",
+    "destination",
+    "operation",
+    "channel",
+    "organisation",
+    "key",
+    "version",
+    "idempotency_key",
+    "lease_token",
+    "attempts",
+    "tries",
+    "in_doubt",
+    "created_at",
+    "expires_at",
+)
 leased = (
-    select(message, body.c.payload, body.c.query, body.c.headers)
+    select(*(message.c[name] for name in _OF_A_CLAIM), body.c.payload, body.c.query, body.c.headers)
     .join_from(message, body, body.c.message_id == message.c.id)
     # Both are found by number: a planner left to join them may read every body there is.
     .where(
-        message.c.id.in_(bindparam("ids", expanding=True)),
-        body.c.message_id.in_(bindparam("ids", expanding=True)),
+        is_given(message.c.id),
+        is_given(body.c.message_id),
     )
     .order_by(message.c.id)
 )
