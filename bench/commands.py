@@ -28,7 +28,7 @@ from .with_plain_task import DEFAULT_PREFETCH
 
 FAILED = 1
 USAGE_ERROR = 2
-PLAIN_MESSAGES = 3000
+PLAIN_MESSAGES = 2000
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -62,10 +62,10 @@ def bench(
         typer.Argument(metavar="[FIGURE]…", help=f"{', '.join(FIGURES)}; by default all.", callback=_known),
     ] = None,
     messages: Annotated[
-        int, typer.Option(min=1, help="Messages that wait when `drain` begins; no figure has more.")
-    ] = 20_000,
+        int, typer.Option(min=1, help="Messages that wait when `drain` begins; at most, elsewhere.")
+    ] = 12_000,
     plain_messages: Annotated[
-        int | None, typer.Option(min=1, help="The same for the plain task; by default 3000 at most.")
+        int | None, typer.Option(min=1, help="The same for the plain task; by default 2000 at most.")
     ] = None,
     rounds: Annotated[
         int, typer.Option(min=1, help="Rounds of each contestant, taken in turn, where messages are sent.")

@@ -20,10 +20,10 @@ from .with_plain_task import PlainTask
 RATE = "messages/s"
 OURS = ("broker", "worker")
 """Whose processor time is ours: the broker's, the worker's and its children's. Beat and Flower do not run."""
-EMBEDDED_MESSAGES = 10_000
+EMBEDDED_MESSAGES = 6_000
 PROFILED_MESSAGES = 5_000
 LATENCY_SECONDS = 0.05
-FULL_WINDOW_SECONDS = 4.5
+FULL_WINDOW_SECONDS = 4.0
 """How long the messages of `in-flight` would take at a full window."""
 
 

@@ -14,7 +14,7 @@ class Plan:
     """How the figures are taken.
 
     Attributes:
-        messages: the outbox's, in each round of `drain`; no figure has more.
+        messages: the outbox's, in each round of `drain`; at most, in `drain-embedded`, `window`, `enqueue`.
         plain_messages: the plain task's; its rate does not depend on how many wait.
         rounds: of each contestant.
         seconds: of each round of `latency`, and of `in-flight` at most at a full window.
