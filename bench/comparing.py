@@ -1,4 +1,4 @@
-"""What a figure says: rounds of ours beside those of a baseline, and what is meant to come of it."""
+"""What a figure says: rounds of ours beside rounds of a baseline, and what is meant to come of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from .tally import Tally
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A figure as it was taken; the n-th rounds of both sides are neighbours.
+    """A figure as it was taken.
+
+    The n-th rounds of both sides are neighbours, so that the machine's moods fall on both.
 
     Attributes:
         figure: its name on the command line.
