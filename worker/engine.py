@@ -100,6 +100,7 @@ class Engine:
         self._results_ready = asyncio.Event()
         self._stir = asyncio.Event()
         self._woken = False
+        self._expecting = False
         self._stopping = False
         self._look_until = 0.0
         self._siblings_woken_at = 0.0
@@ -177,7 +178,9 @@ class Engine:
         if not room and not without_slots:
             look = Look(wait=self._settings.engine.poll.total_seconds())
         else:
-            look = await self._in_store_thread(partial(self._looker.look, {**room, **without_slots}))
+            look = await self._in_store_thread(
+                partial(self._looker.look, {**room, **without_slots}, expecting=self._expecting)
+            )
         self._due = look.full | (without_room - without_slots.keys() - look.shut)
         return replace(look, full=self._due)
 
@@ -264,6 +267,7 @@ class Engine:
             self._stir.clear()
             if not await happened(self._stir, ends - time.monotonic()):
                 break
+        self._expecting = self._woken or bool(look.full)
         self._woken = False
 
     def _room(self) -> dict[str, int]:
