@@ -33,6 +33,7 @@ from .looking import Look, Looker
 from .ports import Announce, Step, Wake
 from .pulse import Pulse
 from .recorder import Recorder
+from .room import Room
 from .store.causes import AlertTimes
 from .store.transactions import Store
 from .switch import LoggedSwitch
@@ -96,6 +97,7 @@ class Engine:
         )
         self._due = frozenset[str]()
         self._in_hand = InHand(self._destinations)
+        self._rooms = Room(self._destinations, self._holding, self._in_hand)
         self._results: list[Outcome] = []
         self._results_ready = asyncio.Event()
         self._stir = asyncio.Event()
@@ -206,6 +208,7 @@ class Engine:
         except asyncio.CancelledError:  # stopped while waiting for a slot
             outcome = self._attempter.unsent(claim)
         self._holding.answered(outcome)
+        self._rooms.answered(claim.destination)
         self._results.append(outcome)
         self._results_ready.set()
         self._stir.set()
@@ -215,7 +218,8 @@ class Engine:
         self._in_hand.begin_sending(claim.destination)
         self._announce(Step.STARTED, claim, "", 0.0)
         try:
-            return replace(await self._attempter.attempt(claim, lease_ends), probe=probe)
+            outcome = await self._attempter.attempt(claim, lease_ends)
+            return replace(outcome, probe=True) if probe else outcome
         finally:
             self._in_hand.end_sending(claim.destination)
 
@@ -271,17 +275,10 @@ class Engine:
         self._woken = False
 
     def _room(self) -> dict[str, int]:
-        """Return how many messages each destination may claim: at most as many wait as there are slots."""
+        """Return how many messages each destination may claim now."""
         if self._stopping or len(self._results) >= MAX_UNRECORDED:
             return {}
-        room = {}
-        for name, slots in self._holding.slots.items():
-            free, least = 2 * slots.held - self._in_hand.number(name), max(1, 3 * slots.held // 4)
-            if slots.to_begin is not None:
-                free, least = min(free, slots.to_begin - self._in_hand.waiting(name)), 1
-            if slots.held and free >= least:
-                room[name] = free
-        return room
+        return self._rooms.free()
 
     def _is_busy(self) -> bool:
         return bool(self._results) or self._in_hand.are_waiting or self._in_hand.are_sending
