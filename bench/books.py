@@ -67,7 +67,7 @@ def halt(contestant: Contestant) -> None:
 
         def is_quiet() -> bool:
             nonlocal quiet_since
-            if connection.execute("SELECT FROM outbox_message WHERE state = 'sending' LIMIT 1").fetchone():
+            if connection.execute("SELECT 1 FROM outbox_message WHERE state = 'sending' LIMIT 1").fetchone():
                 quiet_since = time.monotonic()
             return time.monotonic() - quiet_since >= QUIET_SECONDS
 
