@@ -31,7 +31,7 @@ demo: $(VENV)/.runtime ## Show the main job: orders delivered past faults, dead 
 test: $(VENV)/.dev ## Run every test, the type checker, the linter and the import contracts
 	@$(BIN)/python -m pytest
 
-bench: $(VENV)/.dev ## Measure drain rate and latency against a plain Celery task per message
+bench: $(VENV)/.dev ## Measure it against a plain Celery task per message, and against its own transport alone
 	@$(BIN)/python -m bench
 
 soak: $(VENV)/.dev ## Run the longer storms: 20,000 messages through four workers, a small benchmark

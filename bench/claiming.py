@@ -10,7 +10,6 @@ import gc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -26,11 +25,14 @@ from worker.store.claiming import claim, is_parked
 from worker.store.ordering import has_forgotten
 from worker.store.transactions import Store, Transaction, database_clock
 
+from .comparing import Comparison
 from .orders import CHANNEL, OPERATION, document, identities
+from .plan import Plan
 from .stage import BenchFailed, Stage
 from .watching import Watch
 
 FOLLOWERS = 100_000
+TARGET = 1.5
 DUE = 250
 KEYS = 100
 """Each has a dead message that blocks it, and its share of the followers."""
@@ -47,35 +49,19 @@ PIECE = 5000
 _CLEAN = "VACUUM (INDEX_CLEANUP ON, TRUNCATE OFF) outbox_message"
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimTimes:
-    """What a claim took.
-
-    Attributes:
-        crowded: each round's claim from the database with followers, in ms.
-        alone: the claim after it from the one without, in ms.
-    """
-
-    crowded: tuple[float, ...]
-    alone: tuple[float, ...]
-
-
-def take(stage: Stage, database: str, watch: Watch, followers: int = FOLLOWERS) -> ClaimTimes:
+def take(stage: Stage, plan: Plan, watch: Watch, figure: str, database: str) -> list[Comparison]:
     """Take the figure on one kind of database.
-
-    Args:
-        database: `postgresql` or `sqlite`.
-        followers: how many are parked in one of the two databases.
 
     Raises:
         BenchFailed: a claim did not get every due message, or the followers are not parked as they should be.
     """
     crowded, alone = [], []
+    watch.round(figure)
     with _outbox(stage, database) as with_followers, _outbox(stage, database) as without:
-        watch.begin("filling", followers)
-        fill(with_followers, followers)
+        watch.begin("filling", plan.followers)
+        fill(with_followers, plan.followers)
         fill(without, 0)
-        check_parked(with_followers, followers)
+        check_parked(with_followers, plan.followers)
         watch.begin("claims in turn", ROUNDS)
         for n in range(-WARM_UP_ROUNDS, ROUNDS):
             took = [claim_milliseconds(each) for each in (with_followers, without)]
@@ -83,14 +69,23 @@ def take(stage: Stage, database: str, watch: Watch, followers: int = FOLLOWERS) 
                 crowded.append(took[0])
                 alone.append(took[1])
                 watch.at(n + 1)
-    return ClaimTimes(tuple(crowded), tuple(alone))
+    return [
+        Comparison(
+            figure=figure,
+            unit="ms",
+            against="none parked",
+            ours=tuple(crowded),
+            baseline=tuple(alone),
+            better="lower",
+            target=TARGET,
+        )
+    ]
 
 
 @contextmanager
 def _outbox(stage: Stage, database: str) -> Iterator[Engine]:
     """Make the outbox's tables in a new database, which is reached as a worker reaches it."""
-    folder, name = stage.new_round()
-    url = f"sqlite:///{folder / 'outbox.db'}" if database == "sqlite" else stage.server.url(name)
+    _, url = stage.new_round(database)
     engine = connect(SecretStr(url))
     try:
         schema.upgrade(engine)

@@ -1,4 +1,4 @@
-"""What a figure says: rounds of ours beside rounds of a baseline, taken in turn, and what is meant to come of it."""
+"""What a figure says: rounds of ours beside rounds of a baseline, and what is meant to come of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from .tally import Tally
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A figure as it was taken; the n-th rounds of both sides are neighbours, so that the machine's moods fall on both.
+    """A figure as it was taken.
+
+    The n-th rounds of both sides are neighbours, so that the machine's moods fall on both.
 
     Attributes:
         figure: its name on the command line.
@@ -21,8 +23,8 @@ class Comparison:
         ours: this service's rounds.
         baseline: the rounds beside them.
         better: whether more of ours is better, or less.
-        target: what the median of ours divided by the baseline is meant to be, at least or at most; None where
-            nothing is meant.
+        target: what the median of ours divided by the baseline is meant to be, at least or at most; None
+            where nothing is meant.
         most_added: instead of a ratio, what ours may be more than the baseline, in the unit.
         tallies: the receiver's ledger against the database, for each round that sent anything.
         notes: further numbers, by name.

@@ -1,4 +1,4 @@
-"""What a figure asks of a contestant, and what both contestants share."""
+"""What a figure asks of a contestant, and what all contestants share."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import psycopg
+from pydantic import SecretStr
+from sqlalchemy import text
 
+from orderflow_outbox.sqlite import READS_ONLY
 from worker.broker import broker_url, remove_socket
+from worker.database import connect
 from worker.supervisor import Part
 
 from .orders import identities
-from .stage import READY_SECONDS, Receiver, Stage
+from .stage import POSTGRESQL, READY_SECONDS, Receiver, Stage
 
 CHILDREN = 2
 WARM_UP = 200
@@ -24,20 +27,18 @@ WARM_UP = 200
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a contestant lives for one round: everything in it is new."""
+    """Where a contestant lives for one round: everything in it is new.
+
+    Attributes:
+        folder: for its files.
+        url: SQLAlchemy's address of its database, which is empty.
+        receiver: where its requests go.
+    """
 
     stage: Stage
     folder: Path
-    database: str
+    url: str
     receiver: Receiver
-
-    @property
-    def dsn(self) -> str:
-        return self.stage.server.dsn(self.database)
-
-    @property
-    def url(self) -> str:
-        return self.stage.server.url(self.database)
 
     @property
     def state_dir(self) -> Path:
@@ -46,6 +47,19 @@ class Place:
     @property
     def broker(self) -> str:
         return broker_url(self.state_dir)
+
+
+@contextmanager
+def new_place(stage: Stage, database: str = POSTGRESQL, latency: float = 0.0) -> Iterator[Place]:
+    """Make a place with a running receiver for the length of the block.
+
+    Args:
+        database: one of `stage.DATABASES`.
+        latency: the seconds that the receiver lets pass before it answers.
+    """
+    folder, url = stage.new_round(database)
+    with stage.receiving(folder, latency) as receiver:
+        yield Place(stage, folder, url, receiver)
 
 
 class Contestant(ABC):
@@ -60,7 +74,7 @@ class Contestant(ABC):
     def __init__(self, place: Place) -> None:
         self.place = place
         self.prepare()
-        self._watching = psycopg.connect(place.dsn, autocommit=True)
+        self._watching = connect(SecretStr(place.url))
 
     @abstractmethod
     def prepare(self) -> None:
@@ -93,37 +107,42 @@ class Contestant(ABC):
 
     def finished(self) -> int:
         """Return how many messages the database calls delivered."""
-        row = self._watching.execute(self.finished_sql.encode()).fetchone()
-        return 0 if row is None else int(row[0])
+        return self.count(self.finished_sql)
+
+    def count(self, statement: str) -> int:
+        """Return the number that a statement reads from the database."""
+        reading = self._watching.execution_options(**{READS_ONLY: True})
+        with reading.connect() as connection:
+            return int(connection.execute(text(statement)).scalar_one())
+
+    def is_up(self) -> bool:
+        """Tell whether all of the worker's children work, as far as that can be seen from outside."""
+        return True
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Run the contestant, warmed up, for the length of the block."""
+    def running(self) -> Iterator[dict[str, int]]:
+        """Run the contestant, warmed up, for the length of the block; give the process of each part."""
         stage = self.place.stage
         try:
-            with stage.running(self.parts(), self.place.folder):
-                stage.wait_until(self._children_are_up, READY_SECONDS, f"{self.name}: both children are up")
+            with stage.running(self.parts(), self.place.folder) as processes:
+                stage.wait_until(self.is_up, READY_SECONDS, f"{self.name}: both children are up")
                 self.put(identities("warm-up", WARM_UP))
                 stage.wait_until(lambda: self.finished() == WARM_UP, READY_SECONDS, f"{self.name}: warm")
-                yield
+                yield processes
         finally:
             self.close()
             remove_socket(self.place.state_dir)
 
     def close(self) -> None:
         """Close this process's own connections."""
-        self._watching.close()
+        self._watching.dispose()
 
     def settle(self) -> None:
-        """Do now what the server would do of itself at a moment of its own, such as within a measurement."""
-        self._watching.execute("VACUUM ANALYZE")
-        self._watching.execute("CHECKPOINT")
+        """Have PostgreSQL do now what it would do of itself at some moment, such as within a measurement.
 
-    def _children_are_up(self) -> bool:
-        """Tell whether each child has connected to the database, which each does at its start."""
-        row = self._watching.execute(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND backend_type = 'client backend'"
-            " AND pid <> pg_backend_pid()"
-        ).fetchone()
-        return row is not None and int(row[0]) >= CHILDREN
+        SQLite leaves nothing for later that it would not do in the midst of the next transactions too.
+        """
+        if self._watching.dialect.name == "postgresql":
+            with self._watching.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+                connection.execute(text("VACUUM ANALYZE"))
+                connection.execute(text("CHECKPOINT"))

@@ -11,8 +11,6 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import Engine, String, create_engine, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -21,11 +19,15 @@ from orderflow_outbox import NewMessage, enqueue, enqueue_many
 from orderflow_outbox.sqlite import prepare
 from orderflow_outbox.tables import message, metadata
 
+from .comparing import Comparison
 from .orders import CHANNEL, OPERATION, document, identities
+from .plan import Plan
 from .stage import BenchFailed, Stage
 from .watching import Watch
 
-DATABASES = ("postgresql", "sqlite")
+TARGET = 1.5
+MANY = 10_000
+"""The most messages given to one `enqueue_many`."""
 TRANSACTIONS_A_ROUND = 24
 WARM_UP_ROUNDS = 10
 """Until statements are prepared, plans chosen and the first pages of each index written."""
@@ -44,35 +46,17 @@ class Order(Base):
     number: Mapped[str] = mapped_column(String(64))
 
 
-@dataclass(frozen=True, slots=True)
-class Enqueued:
-    """What transactions took.
-
-    Attributes:
-        with_message: the median of each round's transactions with a message, in ms.
-        alone: the median of those between them, with the shop's row alone, in ms.
-        many: messages per second in one transaction of `enqueue_many`.
-    """
-
-    with_message: tuple[float, ...]
-    alone: tuple[float, ...]
-    many: float
-
-
-def take(stage: Stage, database: str, rounds: int, many: int, watch: Watch) -> Enqueued:
+def take(stage: Stage, plan: Plan, watch: Watch, figure: str, database: str) -> list[Comparison]:
     """Take the figure on one kind of database.
-
-    Args:
-        database: one of `DATABASES`.
-        rounds: how many of each kind, of `TRANSACTIONS_A_ROUND` transactions.
-        many: the messages of the one `enqueue_many`.
 
     Raises:
         BenchFailed: the database does not hold what was enqueued.
     """
-    folder, name = stage.new_round()
-    with _shop(folder / "shop.db" if database == "sqlite" else stage.server.url(name)) as engine:
+    rounds, many = -(-plan.transactions // TRANSACTIONS_A_ROUND), min(MANY, plan.messages)
+    _, url = stage.new_round(database)
+    with _shop(url) as engine:
         with_message, alone = [], []
+        watch.round(figure)
         watch.begin("transactions in turn", rounds)
         for n in range(-WARM_UP_ROUNDS, rounds):
             these = identities(f"round-{n}", TRANSACTIONS_A_ROUND)
@@ -84,13 +68,24 @@ def take(stage: Stage, database: str, rounds: int, many: int, watch: Watch) -> E
         watch.begin("many in one transaction", many)
         rate = many / _enqueue_many(engine, many)
         _check(engine, (WARM_UP_ROUNDS + rounds) * TRANSACTIONS_A_ROUND + many)
-    return Enqueued(tuple(with_message), tuple(alone), rate)
+    return [
+        Comparison(
+            figure=figure,
+            unit="ms",
+            against="the shop's row alone",
+            ours=tuple(with_message),
+            baseline=tuple(alone),
+            better="lower",
+            target=TARGET,
+            notes={"many at once, messages/s": rate},
+        )
+    ]
 
 
 @contextmanager
-def _shop(where: Path | str) -> Iterator[Engine]:
+def _shop(url: str) -> Iterator[Engine]:
     """Make a shop's engine, its tables and the outbox's, for the length of the block."""
-    engine = prepare(create_engine(f"sqlite:///{where}")) if isinstance(where, Path) else create_engine(where)
+    engine = prepare(create_engine(url))
     try:
         metadata.create_all(engine)
         Base.metadata.create_all(engine)

@@ -5,9 +5,9 @@ Both run in this process, in rounds that alternate. The rules are the interface'
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lxml import etree
@@ -17,26 +17,15 @@ from orderflow_outbox import PREDEFINED
 from worker.deliveries import Reply
 from worker.rules import Judge
 
+from .comparing import Comparison
 from .orders import OPERATION
+from .plan import Plan
+from .stage import Stage
 from .watching import Watch
 
-ITEMS = (1, 500)
 ROUNDS = 50
 ITEMS_A_ROUND = 1000
 DESTINATION = "main"
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What judging took.
-
-    Attributes:
-        judging: for one reply, of each round, in µs.
-        parsing: of the same bytes by lxml, with one parser for all, of the round after it, in µs.
-    """
-
-    judging: tuple[float, ...]
-    parsing: tuple[float, ...]
 
 
 def report(items: int) -> bytes:
@@ -49,20 +38,33 @@ def report(items: int) -> bytes:
     return f"<importResult><importSuccesses>{successes}</importSuccesses></importResult>".encode()
 
 
-def take(items: int, watch: Watch) -> Judged:
-    """Take the figure for a report on so many items."""
+def take(stage: Stage, plan: Plan, watch: Watch, figure: str, items: int, target: float) -> list[Comparison]:
+    """Take the figure for a report on so many items; it takes neither a database nor a plan."""
+    del stage, plan
     body = report(items)
     reply = Reply(200, (("Content-Type", "application/xml"), ("Content-Length", str(len(body)))), body)
     judge, operation, now = _judge(), PREDEFINED[OPERATION], datetime.now(UTC)
     parser = etree.XMLParser(resolve_entities=False, no_network=True)
     times = max(1, ITEMS_A_ROUND // items)
     judging, parsing = [], []
+    watch.round(figure)
     watch.begin("rounds", ROUNDS)
     for n in range(ROUNDS):
         judging.append(_each(lambda: judge.judge(reply, DESTINATION, operation, False, now), times))
         parsing.append(_each(lambda: etree.fromstring(body, parser), times))
         watch.at(n + 1)
-    return Judged(tuple(judging), tuple(parsing))
+    return [
+        Comparison(
+            figure=figure,
+            unit="µs",
+            against="parsing alone",
+            ours=tuple(judging),
+            baseline=tuple(parsing),
+            better="lower",
+            target=target,
+            notes={"replies/s": 1e6 / statistics.median(judging)},
+        )
+    ]
 
 
 def _judge() -> Judge:

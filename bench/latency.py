@@ -1,4 +1,4 @@
-"""The figure `latency`: from a shop's commit to the receiver, at a pace that leaves time to rest."""
+"""The figures `latency`: from a shop's commit to the receiver, at a pace that leaves time to rest."""
 
 from __future__ import annotations
 
@@ -13,12 +13,20 @@ from pathlib import Path
 
 from worker.processes import kill_group, start_process
 
-from .contestant import WARM_UP, Contestant, Place
+from .comparing import Comparison
+from .contestant import WARM_UP, Contestant, Place, new_place
+from .plan import Plan
 from .shop import WARM_UP as SHOP_WARM_UP
 from .stage import BenchFailed, Stage
 from .tally import Tally, tally_of, wait_until_finished
+from .turns import in_turn
 from .watching import Watch
+from .with_outbox import Outbox
+from .with_plain_task import PlainTask
 
+FIGURES = (("latency-p50", 0.5, 1.2), ("latency-p99", 0.99, 1.5))
+"""Name, share and what the ratio is meant to be at most."""
+FURTHER = {"p95": 0.95, "greatest": 1.0}
 MESSAGES_A_SECOND = 20
 LOOK_SECONDS = 0.1
 SHOP_MARGIN_SECONDS = 30.0
@@ -32,8 +40,44 @@ class LatencyRound:
     milliseconds: tuple[float, ...]
 
 
-def take(stage: Stage, make: Callable[[Place], Contestant], seconds: float, watch: Watch) -> LatencyRound:
-    """Take the figure once for one contestant.
+def take(stage: Stage, plan: Plan, watch: Watch) -> list[Comparison]:
+    """Take the figures `latency-p50` and `latency-p99`, from the same rounds."""
+    ours, plain = in_turn(
+        "latency",
+        plan.rounds,
+        watch,
+        {
+            Outbox.name: lambda: traded(stage, plan.outbox, plan.seconds, watch),
+            PlainTask.name: lambda: traded(stage, plan.plain, plan.seconds, watch),
+        },
+    )
+    together = {
+        name: sorted(value for each in rounds for value in each.milliseconds)
+        for name, rounds in ((Outbox.name, ours), (PlainTask.name, plain))
+    }
+    further = {
+        f"{words}, {name}": quantile(values, share)
+        for words, share in FURTHER.items()
+        for name, values in together.items()
+    }
+    return [
+        Comparison(
+            figure=figure,
+            unit="ms",
+            against="a Celery task a message",
+            ours=tuple(quantile(each.milliseconds, share) for each in ours),
+            baseline=tuple(quantile(each.milliseconds, share) for each in plain),
+            better="lower",
+            target=target,
+            tallies=tuple(each.tally for each in (*ours, *plain)),
+            notes=further,
+        )
+        for figure, share, target in FIGURES
+    ]
+
+
+def traded(stage: Stage, make: Callable[[Place], Contestant], seconds: float, watch: Watch) -> LatencyRound:
+    """Take one round of one contestant.
 
     Args:
         make: makes the contestant at its place.
@@ -43,15 +87,14 @@ def take(stage: Stage, make: Callable[[Place], Contestant], seconds: float, watc
         BenchFailed: a process ended, or was not ready in time.
     """
     orders = max(1, round(seconds * MESSAGES_A_SECOND))
-    folder, database = stage.new_round()
-    with stage.receiving(folder) as receiver:
-        contestant = make(Place(stage, folder, database, receiver))
+    with new_place(stage) as place:
+        contestant = make(place)
         watch.begin("getting ready", orders)
         with contestant.running():
-            committed = _trade(contestant, orders, folder, watch)
+            committed = _trade(contestant, orders, place.folder, watch)
             earlier = WARM_UP + SHOP_WARM_UP
             wait_until_finished(contestant, earlier + orders, watch)
-            books = receiver.books()
+            books = place.receiver.books()
             tally = tally_of(list(committed), books, contestant.finished() - earlier)
     return LatencyRound(tally, _latencies(committed, books))
 

@@ -7,6 +7,7 @@ is acknowledged to the broker once its result is committed; what fails is retrie
 from __future__ import annotations
 
 import os
+import sqlite3
 from typing import Any
 
 import httpx
@@ -17,20 +18,22 @@ from celery.signals import worker_process_init
 SEND = "bench.plain.send"
 QUEUE = "plain"
 BROKER_VARIABLE = "BENCH_BROKER_URL"
-DSN_VARIABLE = "BENCH_DSN"
+DATABASE_VARIABLE = "BENCH_DATABASE_URL"
 URL_VARIABLE = "BENCH_RECEIVER_URL"
 PREFETCH_VARIABLE = "BENCH_PREFETCH"
 ATTEMPT_SECONDS = 30.0
+BUSY_SECONDS = 10.0
 
-TABLE = """
+_SQLITE = "sqlite:///"
+_TABLE = """
     CREATE TABLE plain_result (
         identity text PRIMARY KEY,
         status integer NOT NULL,
-        reply bytea NOT NULL,
-        sent_at timestamptz NOT NULL DEFAULT now()
+        reply {bytes} NOT NULL,
+        sent_at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP
     )
 """
-_RESULT = b"INSERT INTO plain_result (identity, status, reply) VALUES (%s, %s, %s)"
+_RESULT = "INSERT INTO plain_result (identity, status, reply) VALUES ({0}, {0}, {0})"
 
 app = Celery("plain", broker=os.environ.get(BROKER_VARIABLE), set_as_current=False)
 app.conf.update(
@@ -44,17 +47,41 @@ app.conf.update(
 
 
 class Child:
-    """What a child process keeps open."""
+    """What a child process keeps open, and how its database is told of a result."""
 
     client: httpx.Client
-    database: psycopg.Connection[Any]
+    database: Any
+    result: str
+
+
+def connect(url: str) -> Any:
+    """Return a driver's own connection that commits each statement, to disk.
+
+    Args:
+        url: SQLAlchemy's address of the database.
+    """
+    if not url.startswith(_SQLITE):
+        return psycopg.connect(url.replace("+psycopg", "", 1), autocommit=True)
+    connection = sqlite3.connect(url.removeprefix(_SQLITE), timeout=BUSY_SECONDS, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def make_table(url: str) -> None:
+    """Make the table of results."""
+    connection = connect(url)
+    connection.execute(_TABLE.format(bytes="blob" if url.startswith(_SQLITE) else "bytea"))
+    connection.close()
 
 
 @worker_process_init.connect
 def open_connections(**_: Any) -> None:
     """Open this child's HTTP client and its database connection."""
+    url = os.environ[DATABASE_VARIABLE]
     Child.client = httpx.Client(timeout=ATTEMPT_SECONDS)
-    Child.database = psycopg.connect(os.environ[DSN_VARIABLE], autocommit=True)
+    Child.database = connect(url)
+    Child.result = _RESULT.format("?" if url.startswith(_SQLITE) else "%s")
 
 
 @app.task(name=SEND, autoretry_for=(httpx.HTTPError,), retry_backoff=True, acks_late=True, ignore_result=True)
@@ -62,4 +89,4 @@ def send(identity: str, document: str, headers: dict[str, str]) -> None:
     """Post one document and write down what came of it."""
     reply = Child.client.post(os.environ[URL_VARIABLE], content=document.encode(), headers=headers)
     reply.raise_for_status()
-    Child.database.execute(_RESULT, (identity, reply.status_code, reply.content))
+    Child.database.execute(Child.result, (identity, reply.status_code, reply.content))

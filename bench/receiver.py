@@ -3,11 +3,13 @@
 The simulator reads and judges each request, which costs more than a contestant's own work should be
 measured beside. This one reads just enough to tell a request's identity and its end.
 
-`python -m bench.receiver` prints its address and serves until SIGTERM.
+`python -m bench.receiver [--latency SECONDS]` prints its address and serves until SIGTERM. With a latency it
+lets so much time pass before each answer, and notes how many requests are in progress.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import re
@@ -23,6 +25,7 @@ from simulator.pages import Outcome, import_result
 
 BOOKS = "/books"
 COUNT = "/count"
+PROGRESS = "/progress"
 READY = "ready on "
 
 _BACKLOG = 1024
@@ -49,23 +52,49 @@ class Success:
 
 
 class Books:
-    """What was received: the identity of each request, and when its last byte was read."""
+    """What was received: the identity of each request, and when its last byte was read.
+
+    Attributes:
+        entries: those.
+        progress: with a latency, the moment of each request and the requests in progress, summed up over the
+            time till then.
+    """
 
     def __init__(self) -> None:
         self.entries: list[tuple[str, float]] = []
+        self.progress: list[tuple[float, float]] = []
+        self._in_progress = 0
+        self._summed = 0.0
+        self._summed_at = 0.0
+
+    def begins(self) -> None:
+        """Note that a request is in progress now."""
+        self._changes(1)
+        self.progress.append((self._summed_at, self._summed))
+
+    def ends(self) -> None:
+        """Note that it no longer is."""
+        self._changes(-1)
+
+    def _changes(self, by: int) -> None:
+        now = time.monotonic()
+        self._summed += self._in_progress * (now - self._summed_at)
+        self._summed_at = now
+        self._in_progress += by
 
     def page(self, path: str) -> bytes:
         """Return what a GET of `path` is answered."""
-        content = len(self.entries) if path == COUNT else self.entries
-        return _answer(json.dumps(content).encode(), "application/json")
+        pages = {BOOKS: self.entries, PROGRESS: self.progress}
+        return _answer(json.dumps(pages.get(path, len(self.entries))).encode(), "application/json")
 
 
 class Connection(asyncio.Protocol):
     """One kept-alive connection."""
 
-    def __init__(self, books: Books, success: Success) -> None:
+    def __init__(self, books: Books, success: Success, latency: float) -> None:
         self._books = books
         self._success = success
+        self._latency = latency
         self._unread = b""
         self._transport: asyncio.WriteTransport | None = None
 
@@ -76,8 +105,20 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._unread += data
         while (request := self._next()) is not None:
-            assert self._transport is not None  # noqa: S101 (made before any data)
-            self._transport.write(self._reply(request))
+            reply = self._reply(request)
+            if self._latency and request.startswith(b"POST "):
+                self._books.begins()
+                asyncio.get_running_loop().call_later(self._latency, self._end, reply)
+            else:
+                self._write(reply)
+
+    def _end(self, reply: bytes) -> None:
+        self._books.ends()
+        self._write(reply)
+
+    def _write(self, reply: bytes) -> None:
+        assert self._transport is not None  # noqa: S101 (made before any data)
+        self._transport.write(reply)
 
     def _next(self) -> bytes | None:
         """Take the next whole request and return its head; None while there is none."""
@@ -101,17 +142,21 @@ class Connection(asyncio.Protocol):
         return self._books.page(head.split(b" ", 2)[1].decode())
 
 
-async def _serve() -> None:
+async def _serve(latency: float) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     books, success = Books(), Success()
-    server = await loop.create_server(lambda: Connection(books, success), "127.0.0.1", 0, backlog=_BACKLOG)
+    server = await loop.create_server(
+        lambda: Connection(books, success, latency), "127.0.0.1", 0, backlog=_BACKLOG
+    )
     sys.stdout.write(f"{READY}http://127.0.0.1:{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await stop.wait()
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve())
+    _parser = argparse.ArgumentParser(prog="python -m bench.receiver")
+    _parser.add_argument("--latency", type=float, default=0.0)
+    uvloop.run(_serve(_parser.parse_args().latency))

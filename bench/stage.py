@@ -1,4 +1,4 @@
-"""What both contestants stand on: one PostgreSQL that forces every commit to disk, a broker, a receiver."""
+"""What all contestants stand on: one PostgreSQL that forces every commit to disk, a broker, a receiver."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from tests.postgres import Postgres
 from worker.supervisor import Part, Supervisor
 
 from .machine import prefer_a_disk
-from .receiver import BOOKS, COUNT, READY
+from .processor import children_of_ours
+from .receiver import BOOKS, COUNT, PROGRESS, READY
 
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+POSTGRESQL, SQLITE = DATABASES = ("postgresql", "sqlite")
 READY_SECONDS = 30.0
 LOOK_SECONDS = 0.01
 RECEIVER = "receiver"
@@ -45,29 +47,46 @@ class Stage:
     troubles: list[str] = field(default_factory=list)
     _rounds: int = 0
 
-    def new_round(self) -> tuple[Path, str]:
-        """Return a new folder and the name of a new, empty database."""
+    def new_round(self, database: str = POSTGRESQL) -> tuple[Path, str]:
+        """Return a new folder and the address of a new, empty database, as SQLAlchemy has it.
+
+        Args:
+            database: one of `DATABASES`.
+        """
         self._rounds += 1
         name = f"round_{self._rounds}"
         folder = self.folder / name
         folder.mkdir()
+        if database == SQLITE:
+            return folder, f"sqlite:///{folder / 'outbox.db'}"
         self.server.execute(f"CREATE DATABASE {name}")
-        return folder, name
+        return folder, self.server.url(name)
+
+    @property
+    def server_pid(self) -> int:
+        """The database server's first process."""
+        return int((self.server.data / "postmaster.pid").read_text().split()[0])
 
     @contextmanager
-    def running(self, parts: Sequence[Part], folder: Path) -> Iterator[None]:
-        """Run parts for the length of the block, with their logs in `folder`."""
+    def running(self, parts: Sequence[Part], folder: Path) -> Iterator[dict[str, int]]:
+        """Run parts for the length of the block, with their logs in `folder`; give the process of each."""
+        before = children_of_ours()
         with Supervisor(parts, self.troubles.append, folder):
-            yield
+            begun = [pid for pid in children_of_ours() if pid not in before]
+            yield dict(zip((part.name for part in parts), begun, strict=True))
 
     @contextmanager
-    def receiving(self, folder: Path) -> Iterator[Receiver]:
-        """Run a receiver with empty books for the length of the block."""
-        part = Part(RECEIVER, [sys.executable, "-m", "bench.receiver"])
-        with self.running([part], folder):
+    def receiving(self, folder: Path, latency: float = 0.0) -> Iterator[Receiver]:
+        """Run a receiver with empty books for the length of the block.
+
+        Args:
+            latency: the seconds that it lets pass before it answers.
+        """
+        part = Part(RECEIVER, [sys.executable, "-m", "bench.receiver", "--latency", str(latency)])
+        with self.running([part], folder) as processes:
             log = folder / f"{RECEIVER}.log"
             self.wait_until(lambda: READY in _text(log), READY_SECONDS, "the receiver is ready")
-            yield Receiver(_text(log).removeprefix(READY).strip())
+            yield Receiver(_text(log).removeprefix(READY).strip(), processes[RECEIVER])
 
     def wait_until(self, done: Callable[[], bool], seconds: float, what: str) -> None:
         """Return once `done` holds.
@@ -93,10 +112,12 @@ class Receiver:
 
     Attributes:
         url: where requests go.
+        pid: its process.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, pid: int) -> None:
         self.url = url
+        self.pid = pid
         address = urlsplit(url)
         self._connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
 
@@ -107,6 +128,10 @@ class Receiver:
     def books(self) -> list[tuple[str, float]]:
         """Return the identity and the moment, by the monotonic clock, of each request received."""
         return [(identity, moment) for identity, moment in self._get(BOOKS)]
+
+    def progress(self) -> list[tuple[float, float]]:
+        """Return each request's moment, and the requests in progress summed up over the time till then."""
+        return [(moment, summed) for moment, summed in self._get(PROGRESS)]
 
     def _get(self, path: str) -> Any:
         self._connection.request("GET", path)

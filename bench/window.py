@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -29,15 +30,20 @@ from worker.engine_thread import EngineThread
 from worker.ports import announce_nothing, wake_nobody
 from worker.service import build_engine
 
-from .orders import CHANNEL, OPERATION, PASSWORD, USER, document
-from .stage import BenchFailed
+from .comparing import Comparison
+from .orders import CHANNEL, OPERATION, PASSWORD, USER, document, identities
+from .plan import Plan
+from .stage import BenchFailed, Stage
+from .tally import Tally, tally_of
+from .turns import in_turn
 from .watching import Watch
 
 CAPACITY = 5
 WORK_SECONDS = 0.25
 LIMIT = 32
-ORDERS = 600
+ORDERS = 360
 ENGINES = 2
+PREFIX = "window"
 LOOK_SECONDS = 0.1
 LONGEST_SECONDS = 300.0
 DEADLINE = "2500ms"
@@ -49,13 +55,13 @@ class WindowRound:
     """One drain.
 
     Attributes:
-        orders: how many there were.
+        tally: of the orders; the simulator takes none in twice, so that repeated requests are not in it.
         rate: messages per second.
         sizes: the window, ten times a second, once a third was delivered; not empty.
         requests: what the receiver saw.
     """
 
-    orders: int
+    tally: Tally
     rate: float
     sizes: list[int]
     requests: int
@@ -63,7 +69,7 @@ class WindowRound:
     @property
     def timed_out(self) -> float:
         """The share of requests that had to be repeated."""
-        return 1 - self.orders / self.requests
+        return 1 - self.tally.messages / self.requests
 
     @property
     def settled_at(self) -> float:
@@ -71,7 +77,38 @@ class WindowRound:
         return statistics.median(self.sizes)
 
 
-def take(limit: int, orders: int, watch: Watch) -> WindowRound:
+def take(stage: Stage, plan: Plan, watch: Watch) -> list[Comparison]:
+    """Take the figure; its database is SQLite, in a folder of its own."""
+    del stage
+    orders = min(ORDERS, plan.messages)
+    follows, chosen = in_turn(
+        "window",
+        plan.rounds,
+        watch,
+        {
+            "following": partial(delivered, LIMIT, orders, watch),
+            "by hand": partial(delivered, CAPACITY, orders, watch),
+        },
+    )
+    return [
+        Comparison(
+            figure="window",
+            unit="messages/s",
+            against="a window chosen by hand",
+            ours=tuple(each.rate for each in follows),
+            baseline=tuple(each.rate for each in chosen),
+            better="higher",
+            target=0.9,
+            tallies=tuple(each.tally for each in (*follows, *chosen)),
+            notes={
+                "settled at": statistics.median(each.settled_at for each in follows),
+                "timed out, share": max(each.timed_out for each in follows),
+            },
+        )
+    ]
+
+
+def delivered(limit: int, orders: int, watch: Watch) -> WindowRound:
     """Deliver `orders` to a receiver that slows down, with the window limited to `limit`."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outbox-window-")))
@@ -86,31 +123,39 @@ def take(limit: int, orders: int, watch: Watch) -> WindowRound:
             stack.enter_context(_engine(_configured(folder, simulator.url, limit)))
         sizes = _watched(database, orders, began, watch)
         rate = orders / (time.monotonic() - began)
-        return WindowRound(orders, rate, sizes, len(simulator.ledger.requests))
+        books = [(each.reference, 0.0) for each in simulator.ledger.accepted]
+        tally = tally_of(identities(PREFIX, orders), books, _count(database))
+        return WindowRound(tally, rate, sizes, len(simulator.ledger.requests))
 
 
 def _watched(database: Engine, orders: int, began: float, watch: Watch) -> list[int]:
     sizes = []
-    delivered = 0
+    done = 0
     watch.begin("delivering", orders)
-    while delivered < orders:
+    while done < orders:
         if time.monotonic() - began > LONGEST_SECONDS:
-            raise BenchFailed(f"window: {delivered} of {orders} delivered within {LONGEST_SECONDS:g} s")
+            raise BenchFailed(f"window: {done} of {orders} delivered within {LONGEST_SECONDS:g} s")
         time.sleep(LOOK_SECONDS)
+        done = _count(database)
         with database.connect() as connection:
-            done = select(func.count()).where(message.c.state == State.DELIVERED.value)
-            delivered = connection.execute(done).scalar_one()
             size = connection.execute(select(gate.c.window)).scalar_one_or_none()
-        watch.at(delivered)
-        if size is not None and delivered >= orders / 3:
+        watch.at(done)
+        if size is not None and done >= orders / 3:
             sizes.append(size)
     return sizes
 
 
+def _count(database: Engine) -> int:
+    """Return how many messages the database calls delivered."""
+    with database.connect() as connection:
+        found = select(func.count()).where(message.c.state == State.DELIVERED.value)
+        return connection.execute(found).scalar_one()
+
+
 def _put(database: Engine, number: int) -> None:
     orders = [
-        NewMessage(OPERATION, document(f"W-{each}"), channel=CHANNEL, idempotency_key=f"W-{each}")
-        for each in range(number)
+        NewMessage(OPERATION, document(each), channel=CHANNEL, key=f"order:{each}", idempotency_key=each)
+        for each in identities(PREFIX, number)
     ]
     with database.begin() as connection:
         enqueue_many(connection, orders)

@@ -54,16 +54,19 @@ class Outbox(Contestant):
             f'[destinations.main]\nurl = "{self.place.receiver.url}"\nuser = "{USER}"\n'
             f"password = {{ file = {json.dumps(str(folder / 'password'))} }}\nwindow = {self._window}\n"
         )
-        self._file.write_text(
+        self.file.write_text(
             f"database_url = {json.dumps(self.place.url)}\n"
             f"state_dir = {json.dumps(str(self.place.state_dir))}\n"
         )
-        self._engine.dispose()  # what is connected from here on is the worker
 
     def parts(self) -> Sequence[Part]:
         """Return the service's own parts."""
-        settings = load(self._file).settings
+        settings = load(self.file).settings
         return parts_of(settings, CHILDREN, with_flower=False, environment=self._variables)
+
+    def is_up(self) -> bool:
+        """Tell whether each child's engine has given a sign of life, which each does at its start."""
+        return self.count("SELECT count(*) FROM outbox_engine_seen") >= CHILDREN
 
     def put(self, these: Sequence[str]) -> None:
         """Enqueue in transactions of many."""
@@ -90,12 +93,12 @@ class Outbox(Contestant):
         return {**self._variables, "SHOP_DATABASE_URL": self.place.url, "SHOP_BROKER_URL": self.place.broker}
 
     @property
-    def _file(self) -> Path:
+    def file(self) -> Path:
         return self.place.folder / "outbox.toml"
 
     @property
     def _variables(self) -> dict[str, str]:
-        return {FILE_VARIABLE: str(self._file)}
+        return {FILE_VARIABLE: str(self.file)}
 
 
 def _new(identity: str) -> NewMessage:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import sys
 from collections.abc import Sequence
 
 from celery import Celery
 
 from worker.broker import command
-from worker.requests import IDENTITY_HEADER, USER_AGENT
 from worker.supervisor import Part
 
 from . import plain
 from .contestant import CHILDREN, Contestant, Place
-from .orders import CHANNEL, PASSWORD, PATH, USER, document
+from .orders import PATH, document, headers
 from .stage import READY_SECONDS, BenchFailed
 
 DEFAULT_PREFETCH = 16
@@ -37,7 +35,7 @@ class PlainTask(Contestant):
 
     def prepare(self) -> None:
         """Make the table of results."""
-        self.place.stage.server.execute(plain.TABLE, self.place.database)
+        plain.make_table(self.place.url)
 
     def parts(self) -> Sequence[Part]:
         """Return the broker, the same program as the service's, and the worker."""
@@ -45,7 +43,7 @@ class PlainTask(Contestant):
         options = [f"--concurrency={CHILDREN}", "--loglevel=WARNING", "--hostname=plain@%h"]
         variables = {
             plain.BROKER_VARIABLE: self.place.broker,
-            plain.DSN_VARIABLE: self.place.dsn,
+            plain.DATABASE_VARIABLE: self.place.url,
             plain.URL_VARIABLE: f"{self.place.receiver.url}/{PATH}",
             plain.PREFETCH_VARIABLE: str(self._prefetch),
         }
@@ -76,12 +74,4 @@ class PlainTask(Contestant):
 
 def send_task(app: Celery, identity: str) -> None:
     """Publish the task that sends the order of this identity: the request the outbox would make."""
-    headers = {
-        "Authorization": f"Basic {base64.b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}",
-        "channel": CHANNEL,
-        IDENTITY_HEADER: identity,
-        "Accept-Encoding": "identity",
-        "User-Agent": USER_AGENT,
-        "Content-Type": "application/xml; charset=utf-8",
-    }
-    app.send_task(plain.SEND, args=[identity, document(identity), headers], queue=plain.QUEUE)
+    app.send_task(plain.SEND, args=[identity, document(identity), headers(identity)], queue=plain.QUEUE)

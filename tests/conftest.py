@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sqlalchemy import Engine
 
 from tests.databases import Databases
 from tests.postgres import Postgres
-from tests.rig import Place
+from tests.rig import Place, eventually
 from worker import schema
 from worker.database import connect
 from worker.store.transactions import Store
@@ -62,8 +63,15 @@ def database_url(
     name = databases.take()
     url = databases.server.url(name)
     monkeypatch.setenv("OUTBOX_DATABASE_URL", url)
+    others = set(threading.enumerate())
     yield url
+    eventually(lambda: not _unfinished(others), what="an engine that has stopped finishes what it had begun")
     databases.give_back(name)
+
+
+def _unfinished(others: set[threading.Thread]) -> list[threading.Thread]:
+    """Return the threads of engines, but for `others`: they would write to the next test's database."""
+    return [each for each in threading.enumerate() if each.name.startswith("outbox-") and each not in others]
 
 
 @pytest.fixture

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select, update
+from rich.console import Console
+from sqlalchemy import Engine, create_engine, event, select, update
 
-from bench import claiming
+from bench import claiming, commands
+from bench.comparing import Comparison
 from bench.latency import quantile
 from bench.orders import OPERATION, document
 from bench.receiver import Success
-from bench.report import complaint, verdicts
+from bench.report import as_json, complaint, show
 from bench.stage import BenchFailed
-from bench.tally import tally_of
+from bench.tally import Tally, tally_of
+from bench.where import kind_of
 from config import load_rules
 from orderflow_outbox import PREDEFINED
 from orderflow_outbox.tables import message
@@ -59,62 +65,80 @@ def rows(engine: Engine) -> list[Any]:
         return list(connection.execute(select(message).order_by(message.c.id)))
 
 
-@pytest.mark.soak
-def test_both_contestants_deliver_every_message_once_and_are_compared(folder: Path) -> None:
-    small = ("--messages", str(MESSAGES), "--rounds", "1", "--seconds", str(SECONDS))
-    done = bench(folder, "drain", "latency", *small, "--json")
+def figures(folder: Path, *words: str) -> dict[str, dict[str, Any]]:
+    """Run the benchmark; return each figure of its last line by name, having looked at what all have."""
+    done = bench(folder, *words, "--json")
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    for figure, messages in (("drain", MESSAGES), ("latency", SECONDS * MESSAGES_A_SECOND)):
-        for contestant in ("outbox", "plain"):
-            side = report[figure][contestant]
-            assert side["messages"] == side["accepted"] == messages, figure
-            assert side["lost"] == side["duplicates"] == 0, figure
-            assert len(side["rounds"]) == 1
-        ratio = report[figure]["ratio"]
-        assert ratio["min"] == ratio["median"] == ratio["max"] > 0
-    assert report["drain"]["plain"]["median"] > 0
-    side = report["latency"]["outbox"]
-    assert 0 < side["p50"] <= side["p95"] <= side["p99"] <= side["max"]
-    assert report["machine"]["commit_ms"] > 0
-    assert report["machine"]["filesystem"]
+    about, last = done.stdout.splitlines()
+    assert json.loads(about)["machine"]["commit_ms"] > 0
+    taken = json.loads(last)
+    for each in taken:
+        assert len(each["ours"]) == len(each["baseline"]), each
+        assert 0 < each["least_ratio"] <= each["ratio"] <= each["greatest_ratio"], each
+        assert isinstance(each["met"], bool), each
+        assert each["lost"] == each["duplicates"] == 0, each
     assert not list(folder.iterdir()), "the benchmark leaves nothing behind"
+    return {each["figure"]: each for each in taken}
 
 
-def lower_is_better(name: str, figure: dict[str, Any], target: float) -> dict[str, Any]:
-    """Return the verdict on a figure that is meant to be at most `target`."""
-    ratio = figure["ratio"]["median"]
-    return {"figure": name, "ratio": ratio, "better": "lower", "target": target, "met": ratio <= target}
+@pytest.mark.soak
+def test_a_full_outbox_is_compared_with_the_plain_task_and_the_bare_loop(folder: Path) -> None:
+    small = ("--messages", str(MESSAGES), "--plain-messages", str(MESSAGES), "--rounds", "1")
+    taken = figures(folder, "drain", "drain-bare", "cpu", *small)
+    assert list(taken) == ["drain", "drain-bare", "cpu"]
+    assert {each["messages"] for each in taken.values()} == {2 * MESSAGES}
+    assert {name: (each["better"], each["target"]) for name, each in taken.items()} == {
+        "drain": ("higher", 10.0),
+        "drain-bare": ("higher", 0.5),
+        "cpu": ("lower", 0.125),
+    }
+    notes = taken["drain"]["notes"]
+    shares = [value for name, value in notes.items() if name.startswith("event loop: ")]
+    assert sum(shares) == pytest.approx(1)
+    assert notes["store thread: database"] > 0
+    assert taken["drain-bare"]["notes"]["the receiver takes from 1, requests/s"] > 0
+
+
+@pytest.mark.soak
+def test_both_contestants_drain_the_embedded_database(folder: Path) -> None:
+    small = ("--messages", str(MESSAGES), "--plain-messages", str(MESSAGES), "--rounds", "1")
+    taken = figures(folder, "drain-embedded", *small)
+    assert taken["drain-embedded"]["messages"] == 2 * MESSAGES
+
+
+@pytest.mark.soak
+def test_latency_is_compared_with_the_plain_tasks(folder: Path) -> None:
+    taken = figures(folder, "latency-p50", "latency-p99", "--rounds", "1", "--seconds", str(SECONDS))
+    p50, p99 = taken["latency-p50"], taken["latency-p99"]
+    assert p50["messages"] == p99["messages"] == 2 * SECONDS * MESSAGES_A_SECOND
+    assert p50["ours"] <= p99["ours"]
+    assert p50["baseline"] <= p99["baseline"]
+
+
+@pytest.mark.soak
+def test_requests_in_progress_never_exceed_the_window(folder: Path) -> None:
+    taken = figures(folder, "in-flight-64", "--rounds", "1", "--seconds", "0.5")
+    assert taken["in-flight-64"]["baseline"] == [64]
+    assert taken["in-flight-64"]["ours"][0] <= 64
 
 
 def test_a_shops_transaction_is_timed_with_a_message_and_without(folder: Path) -> None:
     names = ["enqueue-postgresql", "enqueue-sqlite"]
-    done = bench(folder, *names, "--transactions", "48", "--messages", "100", "--json")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    for name, verdict in zip(names, report["figures"], strict=True):
-        figure = report[name]
-        assert len(figure["outbox"]["rounds"]) == len(figure["plain"]["rounds"]) == 2
-        assert figure["outbox"]["median"] > 0
-        assert figure["plain"]["median"] > 0
-        assert figure["many_per_second"] > 0
-        assert verdict == lower_is_better(name, figure, 1.5)
-    assert not list(folder.iterdir()), "the benchmark leaves nothing behind"
+    taken = figures(folder, *names, "--transactions", "48", "--messages", "100")
+    assert list(taken) == names
+    for each in taken.values():
+        assert len(each["ours"]) == 2
+        assert each["notes"]["many at once, messages/s"] > 0
+        assert (each["better"], each["target"]) == ("lower", 1.5)
 
 
 def test_claims_are_timed_with_followers_parked_and_without(folder: Path) -> None:
     names = ["claim-postgresql", "claim-sqlite"]
-    done = bench(folder, *names, "--followers", "300", "--json")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert report["plan"]["followers"] == 300
-    for name, verdict in zip(names, report["figures"], strict=True):
-        figure = report[name]
-        assert len(figure["outbox"]["rounds"]) == len(figure["plain"]["rounds"]) == claiming.ROUNDS
-        assert figure["outbox"]["median"] > 0
-        assert figure["plain"]["median"] > 0
-        assert verdict == lower_is_better(name, figure, 1.5)
-    assert not list(folder.iterdir()), "the benchmark leaves nothing behind"
+    taken = figures(folder, *names, "--followers", "300")
+    assert list(taken) == names
+    for each in taken.values():
+        assert len(each["ours"]) == claiming.ROUNDS
+        assert (each["better"], each["target"]) == ("lower", 1.5)
 
 
 def test_a_claim_that_is_timed_gets_all_that_is_due_and_gives_it_back(engine: Engine) -> None:
@@ -149,45 +173,54 @@ def test_followers_that_wait_for_nobody_are_told(engine: Engine) -> None:
 
 
 def test_judging_is_timed_against_parsing_alone(folder: Path) -> None:
-    done = bench(folder, "judge-1", "judge-500", "--json")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    for verdict, target in zip(report["figures"], (5.0, 2.0), strict=True):
-        figure = report[verdict["figure"]]
-        assert figure["outbox"]["median"] > figure["plain"]["median"] > 0
-        assert figure["per_second"] > 0
-        assert (verdict["better"], verdict["target"]) == ("lower", target)
+    taken = figures(folder, "judge-1", "judge-500")
+    assert [each["target"] for each in taken.values()] == [5.0, 2.0]
+    for each in taken.values():
+        assert each["ratio"] > 1
+        assert each["notes"]["replies/s"] > 0
 
 
 def test_a_window_that_follows_is_timed_against_one_chosen_by_hand(folder: Path) -> None:
-    done = bench(folder, "window", "--messages", "40", "--json")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    (verdict,) = report["figures"]
-    assert (verdict["better"], verdict["target"]) == ("higher", 0.9)
-    assert report["window"]["outbox"]["median"] > 0
-    assert 1 <= report["window"]["settled_at"] <= 32
-    assert 0 <= report["window"]["timed_out"] < 1
+    taken = figures(folder, "window", "--messages", "40", "--rounds", "1")["window"]
+    assert (taken["better"], taken["target"]) == ("higher", 0.9)
+    assert taken["messages"] == 2 * 40
+    assert 1 <= taken["notes"]["settled at"] <= 32
+    assert 0 <= taken["notes"]["timed out, share"] < 1
 
 
-def test_a_ratio_is_judged_in_the_direction_of_its_figure() -> None:
-    report = {
-        "drain": {"ratio": {"median": 4.0}},
-        "enqueue-postgresql": {"ratio": {"median": 1.5}},
-        "enqueue-sqlite": {"ratio": {"median": 1.51}},
-        "claim-postgresql": {"ratio": {"median": 1.5}},
-        "claim-sqlite": {"ratio": {"median": 1.51}},
-        "window": {"ratio": {"median": 0.95}},
-    }
-    judged = [(each["figure"], each["better"], each["met"]) for each in verdicts(report)]
-    assert judged == [
-        ("drain", "higher", None),
-        ("enqueue-postgresql", "lower", True),
-        ("enqueue-sqlite", "lower", False),
-        ("claim-postgresql", "lower", True),
-        ("claim-sqlite", "lower", False),
-        ("window", "higher", True),
-    ]
+def comparison(**changes: Any) -> Comparison:
+    usual = Comparison("speed", "m/s", "walking", (1.0, 2.0, 9.0), (1.0, 1.0, 1.0), "higher", 2.0)
+    return replace(usual, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "met"),
+    [
+        ({}, True),
+        ({"target": 2.1}, False),
+        ({"better": "lower"}, True),
+        ({"better": "lower", "target": 1.9}, False),
+        ({"target": None}, None),
+        ({"target": None, "most_added": 1.0}, True),
+        ({"target": None, "most_added": 0.9}, False),
+    ],
+)
+def test_a_figure_is_judged_in_its_direction_by_its_median(changes: dict[str, Any], met: bool | None) -> None:
+    told = as_json(comparison(**changes))
+    assert told["met"] is met
+    assert (told["figure"], told["ratio"], told["least_ratio"], told["greatest_ratio"]) == ("speed", 2, 1, 9)
+
+
+def test_a_person_is_shown_what_a_figure_is_meant_to_be_and_whether_it_is() -> None:
+    console = Console(width=200, record=True, file=io.StringIO())
+    tallies = (Tally(messages=5, accepted=4, duplicates=1),)
+    show([comparison(tallies=tallies, notes={"shoes": 2.0}), comparison(better="lower", target=1.9)], console)
+    head, good, bad, besides, _ = console.export_text().splitlines()
+    assert head.split()[:3] == ["figure", "ours", "baseline"]
+    assert "2× (1–9)" in good
+    assert good.split()[-3:] == ["≥", "2", "met"]
+    assert bad.split()[-3:] == ["≤", "1.9", "missed"]
+    assert besides == "speed: 3 rounds; 4 of 5 messages accepted, 1 received twice; shoes 2"
 
 
 def test_the_receivers_answer_delivers_the_order_it_names() -> None:
@@ -211,10 +244,32 @@ def test_a_message_lost_or_received_twice_is_told() -> None:
     books = [("a", 1.0), ("b", 2.0), ("b", 3.0), ("another", 4.0)]
     tally = tally_of(["a", "b", "c"], books, delivered=2)
     assert (tally.messages, tally.accepted, tally.lost, tally.duplicates) == (3, 2, 1, 1)
-    fine = {"lost": 0, "duplicates": 0}
-    report = {"drain": {"outbox": {"lost": 1, "duplicates": 2}, "plain": fine, "ratio": {}}}
-    assert complaint(report) == "drain, outbox: 1 lost, 2 received twice"
-    assert complaint({"drain": {"outbox": fine, "plain": fine}}) is None
+    wrong, fine = comparison(tallies=(tally, tally)), comparison(tallies=(Tally(3, 3, 0),))
+    assert complaint([fine, wrong]) == "speed: 2 lost, 2 received twice"
+    assert complaint([fine]) is None
+
+
+def test_what_was_lost_makes_the_run_fail(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    lost = comparison(tallies=(Tally(messages=2, accepted=1, duplicates=0),))
+    monkeypatch.setattr(commands, "taken", lambda *_: [lost])
+    assert commands.app(args=["judge-1", "--json"], standalone_mode=False) == 1
+    told = capsys.readouterr()
+    assert told.err.strip() == "speed: 1 lost, 0 received twice"
+    assert json.loads(told.out.splitlines()[-1])[0]["lost"] == 1
+
+
+def test_a_thread_is_at_what_its_innermost_known_module_does() -> None:
+    assert kind_of(sys._getframe()) == "rest"
+    engine = create_engine("sqlite://")
+    kinds = []
+    event.listen(engine, "connect", lambda *_: kinds.append(kind_of(sys._getframe())))
+    engine.connect().close()
+    assert kinds == ["database"]
+    pool = ThreadPoolExecutor(1)
+    assert pool.submit(sum, ()).result() == 0
+    (thread,) = pool._threads
+    assert kind_of(sys._current_frames()[thread.ident or 0]) == "idle"
+    pool.shutdown()
 
 
 def test_received_but_not_delivered_by_the_databases_word_is_lost() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 
 from tests.databases import on_sqlite
-from tests.rig import Place, Rig, WorkerProcess, eventually, rig
+from tests.rig import HASTY, Place, Rig, WorkerProcess, eventually, rig
 from worker.broker import EmbeddedBroker
 
 SLOW = "slow:1.0:delay=0.2"
@@ -78,7 +78,7 @@ def frozen(made: Rig, worker: WorkerProcess) -> list[Any]:
 
 
 def test_a_worker_stopped_past_its_lease_can_write_nothing_when_it_goes_on(place: Place) -> None:
-    with rig(place) as made:
+    with rig(place, lease=HASTY["lease"]) as made:
         made.simulator.set_faults([SLOW])
         made.orders(4)
         with made.worker() as sleeper:

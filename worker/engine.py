@@ -44,6 +44,8 @@ WAKE_SIBLINGS_SECONDS = 1.0
 LAST_RECORD_SECONDS = 5.0
 SILENCE_SECONDS = 10.0
 """How long a statement may take before the database is said not to answer."""
+GATHERING_SECONDS = 0.025
+"""How long results wait for others while requests are in progress: many take hardly longer to write."""
 MAX_UNRECORDED = 2000
 """Results waiting to be written; past this nothing more is claimed."""
 
@@ -98,6 +100,7 @@ class Engine:
         self._results_ready = asyncio.Event()
         self._stir = asyncio.Event()
         self._woken = False
+        self._expecting = False
         self._stopping = False
         self._look_until = 0.0
         self._siblings_woken_at = 0.0
@@ -175,7 +178,9 @@ class Engine:
         if not room and not without_slots:
             look = Look(wait=self._settings.engine.poll.total_seconds())
         else:
-            look = await self._in_store_thread(partial(self._looker.look, {**room, **without_slots}))
+            look = await self._in_store_thread(
+                partial(self._looker.look, {**room, **without_slots}, expecting=self._expecting)
+            )
         self._due = look.full | (without_room - without_slots.keys() - look.shut)
         return replace(look, full=self._due)
 
@@ -217,6 +222,8 @@ class Engine:
     async def _keep_recording(self) -> None:
         while True:
             await self._results_ready.wait()
+            if self._in_hand.are_sending:
+                await asyncio.sleep(GATHERING_SECONDS)
             self._results_ready.clear()
             while self._results:
                 group = self._results[: self._recorder.group_size]
@@ -260,6 +267,7 @@ class Engine:
             self._stir.clear()
             if not await happened(self._stir, ends - time.monotonic()):
                 break
+        self._expecting = self._woken or bool(look.full)
         self._woken = False
 
     def _room(self) -> dict[str, int]:
@@ -268,7 +276,7 @@ class Engine:
             return {}
         room = {}
         for name, slots in self._holding.slots.items():
-            free, least = 2 * slots.held - self._in_hand.number(name), max(1, slots.held // 2)
+            free, least = 2 * slots.held - self._in_hand.number(name), max(1, 3 * slots.held // 4)
             if slots.to_begin is not None:
                 free, least = min(free, slots.to_begin - self._in_hand.waiting(name)), 1
             if slots.held and free >= least:

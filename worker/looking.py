@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from config import Pause, paused_operations
@@ -17,7 +17,7 @@ from .store import gates
 from .store.claiming import claim, next_due
 from .store.obsolescence import SupersededBy, outdated
 from .store.recording import retire
-from .store.transactions import Store
+from .store.transactions import Store, Transaction
 
 LOOK_AGAIN_SECONDS = 0.005
 """After a claim the next look, which tells when something is due, follows at once."""
@@ -75,14 +75,39 @@ class Looker:
         self._monotonic = monotonic
         self._frontier = Frontier()
 
-    def look(self, room: Mapping[str, int]) -> Look:
+    def look(self, room: Mapping[str, int], *, expecting: bool = False) -> Look:
         """Claim due messages of the destinations in `room`, up to the number given for each.
 
-        Of those with no room at all it is only told whether anything is due. A read comes first: an idle
-        engine never asks for the write lock.
+        Of those with no room at all it is only told whether anything is due.
+
+        Args:
+            expecting: whether something is known to be due, as after a hint: it is claimed at once. Otherwise
+                a read comes first: an idle engine never asks for the write lock.
         """
         begun = self._monotonic()
         self._frontier.begin(begun)
+        look = self._claim_at_once(room, begun) if expecting else None
+        if look is None:
+            look = self._look_first(room, begun)
+        ended = self._monotonic()
+        self._frontier.end(ended, ended - begun)
+        return look
+
+    def _claim_at_once(self, room: Mapping[str, int], begun: float) -> Look | None:
+        """Claim in the transaction that reads the gates; return None where nothing was to be had."""
+        with self._store.writing() as transaction:
+            opens, shut = self._what_is_open(transaction, room)
+            names = [
+                name for name in opens if opens[name] <= transaction.now and room[name] and name not in shut
+            ]
+            look = self._claimed(transaction, names, room, begun)
+            if not look.claims:
+                return None
+            others = [name for name in opens if opens[name] <= transaction.now and not room[name]]
+            without_room = frozenset(name for name in others if self._wait(transaction, name) <= 0)
+        return replace(look, full=look.full | without_room, shut=shut)
+
+    def _look_first(self, room: Mapping[str, int], begun: float) -> Look:
         waits, shut = self._what_is_due(room)
         room = {name: 0 if name in shut else number for name, number in room.items()}
         due = [name for name, wait in waits.items() if wait <= 0]
@@ -94,51 +119,65 @@ class Looker:
         else:
             wait = min((wait for wait in waits.values() if wait > 0), default=self._longest_wait)
             look = Look(full=without_room, wait=min(wait, self._longest_wait))
-        look = replace(look, shut=shut)
-        ended = self._monotonic()
-        self._frontier.end(ended, ended - begun)
-        return look
+        return replace(look, shut=shut)
 
     def _what_is_due(self, destinations: Collection[str]) -> tuple[dict[str, float], frozenset[str]]:
         """Return, by destination, the seconds until something may be sent, and which ones are shut.
 
         Those that nobody may send to before a person says so are left out.
         """
-        waits, shut = {}, set()
         with self._store.reading() as transaction:
             now = transaction.now
-            for name, gate in gates.read(transaction, destinations).items():
-                pauses = self._pauses.get(name, ())
-                opens = opens_at(gate, self._engine, now, pauses)
-                paused = paused_by_calendar(pauses, now) is not None
-                if (paused or gate.is_shut(now)) and gate.prober != self._engine:
-                    shut.add(name)
-                if opens is None or opens > now:
-                    waits[name] = self._longest_wait if opens is None else (opens - now).total_seconds()
-                    continue
-                due_at = next_due(transaction, name, self._frontier.since(name))
-                waits[name] = self._longest_wait
-                if due_at is not None:
-                    waits[name] = (due_at - now).total_seconds()
-                self._frontier.met(name, min(due_at or now, now))
-        return waits, frozenset(shut)
-
-    def _claim(self, names: list[str], room: Mapping[str, int], begun: float) -> Look:
-        with self._store.writing() as transaction:
-            claimed = {
-                name: claim(
-                    transaction,
-                    name,
-                    room[name],
-                    self._lease,
-                    self._frontier.since(name),
-                    paused_operations(self._pauses.get(name, ()), transaction.now),
-                )
-                for name in names
+            opens, shut = self._what_is_open(transaction, destinations)
+            waits = {
+                name: self._wait(transaction, name) if moment <= now else (moment - now).total_seconds()
+                for name, moment in opens.items()
             }
-            claims = [each for one in claimed.values() for each in one.claims]
-            over = outdated(transaction, claims, self._superseded_by)
-            retire(transaction, [each for each in claims if each.id in over])
+        return waits, shut
+
+    def _what_is_open(
+        self, transaction: Transaction, destinations: Collection[str]
+    ) -> tuple[dict[str, datetime], frozenset[str]]:
+        """Return from when on each destination may be sent to, and which ones are shut to this engine."""
+        opens, shut, now = {}, set(), transaction.now
+        for name, gate in gates.read(transaction, destinations).items():
+            pauses = self._pauses.get(name, ())
+            moment = opens_at(gate, self._engine, now, pauses)
+            opens[name] = now + timedelta(seconds=self._longest_wait) if moment is None else moment
+            paused = paused_by_calendar(pauses, now) is not None
+            if (paused or gate.is_shut(now)) and gate.prober != self._engine:
+                shut.add(name)
+        return opens, frozenset(shut)
+
+    def _wait(self, transaction: Transaction, name: str) -> float:
+        """Return the seconds until the next message of a destination is due; none when it is by now."""
+        due_at, now = next_due(transaction, name, self._frontier.since(name)), transaction.now
+        self._frontier.met(name, min(due_at or now, now))
+        return self._longest_wait if due_at is None else (due_at - now).total_seconds()
+
+    def _claim(self, names: Sequence[str], room: Mapping[str, int], begun: float) -> Look:
+        with self._store.writing() as transaction:
+            return self._claimed(transaction, names, room, begun)
+
+    def _claimed(
+        self, transaction: Transaction, names: Sequence[str], room: Mapping[str, int], begun: float
+    ) -> Look:
+        claimed = {
+            name: claim(
+                transaction,
+                name,
+                room[name],
+                self._lease,
+                self._frontier.since(name),
+                paused_operations(self._pauses.get(name, ()), transaction.now),
+            )
+            for name in names
+        }
+        for name, one in claimed.items():
+            self._frontier.met(name, one.earliest or transaction.now)
+        claims = [each for one in claimed.values() for each in one.claims]
+        over = outdated(transaction, claims, self._superseded_by)
+        retire(transaction, [each for each in claims if each.id in over])
         return Look(
             claims=[each for each in claims if each.id not in over],
             lease_ends=begun + self._lease.total_seconds(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import lru_cache
 from types import TracebackType
 
 import aiohttp
@@ -63,27 +64,45 @@ class Transport:
             return _failure(error)
 
     async def _exchange(self, backend: httpx.AsyncBaseTransport, request: Request, deadline: float) -> Reply:
-        response = await backend.handle_async_request(
-            httpx.Request(
-                request.method,
-                request.url,
-                headers=dict(request.headers),
-                content=request.body or b"",
-                extensions={"timeout": {"connect": deadline * CONNECT_SHARE}},
-            )
-        )
+        response = await backend.handle_async_request(await _as_httpx(request, deadline))
         try:
             body, complete = await _read(response)
         finally:
             await response.aclose()
-        return Reply(response.status_code, tuple(response.headers.multi_items()), body, complete)
+        return Reply(response.status_code, _headers(response), body, complete)
+
+
+async def _as_httpx(request: Request, deadline: float) -> httpx.Request:
+    """Return the request in types of httpx, made of parts: httpx itself takes long to make one."""
+    made = httpx.Request(
+        request.method,
+        _url(request.url),
+        headers=[(name.encode(), value.encode()) for name, value in request.headers.items()],
+        stream=httpx.ByteStream(request.body or b""),
+        extensions={"timeout": {"connect": deadline * CONNECT_SHARE}},
+    )
+    made.headers.encoding = "utf-8"
+    await made.aread()
+    return made
+
+
+_url = lru_cache(maxsize=1024)(httpx.URL)
+"""Most requests of a destination go to a few addresses."""
+
+
+def _headers(response: httpx.Response) -> tuple[tuple[str, str], ...]:
+    try:
+        return tuple([(name.decode("ascii"), value.decode("ascii")) for name, value in response.headers.raw])
+    except UnicodeDecodeError:
+        return tuple(response.headers.multi_items())
 
 
 async def _read(response: httpx.Response) -> tuple[bytes, bool]:
     """Read the raw body up to the limit; a connection lost on the way leaves it incomplete."""
-    body = bytearray()
+    stream, body = response.stream, bytearray()
+    assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101
     try:
-        async for chunk in response.aiter_raw():
+        async for chunk in stream:
             body += chunk
             if len(body) > MAX_REPLY_BYTES:
                 return bytes(body[:MAX_REPLY_BYTES]), False

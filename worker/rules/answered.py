@@ -73,7 +73,7 @@ def _parsed(body: bytes) -> etree._Element | None:
     if not body.lstrip().startswith((b"<", b"\xef\xbb\xbf<")) or b"<!ENTITY" in body:
         return None
     try:
-        return etree.fromstring(body, safe_parser())
+        return etree.fromstring(body, _PARSER)
     except (etree.XMLSyntaxError, ValueError):
         return None
 
@@ -88,6 +88,10 @@ def safe_parser() -> etree.XMLParser:
         huge_tree=False,
         recover=False,
     )
+
+
+_PARSER = safe_parser()
+"""Made once: to make one takes longer than to parse a reply."""
 
 
 def _first(texts: Iterable[str], characters: int) -> str:

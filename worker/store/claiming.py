@@ -17,6 +17,7 @@ from orderflow_outbox import State
 from orderflow_outbox.tables import body, message
 from worker.deliveries import Claim
 
+from .given import is_given
 from .transactions import Transaction
 
 _elder = message.alias("elder")
@@ -45,7 +46,7 @@ THE_START = datetime(1970, 1, 1, tzinfo=UTC)
 """Earlier than any message."""
 
 _candidates = (
-    select(message.c.id, message.c.operation, has_elder.label("blocked"))
+    select(message.c.id, message.c.operation, message.c.due_at, has_elder.label("blocked"))
     .where(
         message.c.destination == bindparam("of_destination"),
         is_due,
@@ -76,23 +77,21 @@ _in_front = (
     .limit(1)
     .scalar_subquery()
 )
-_elders = select(message.c.id, _in_front.label("elder")).where(
-    message.c.id.in_(bindparam("ids", expanding=True))
-)
+_elders = select(message.c.id, _in_front.label("elder")).where(is_given(message.c.id))
 _hold = (
     select(message.c.id)
-    .where(message.c.id.in_(bindparam("ids", expanding=True)), message.c.blocks)
+    .where(is_given(message.c.id), message.c.blocks)
     .order_by(message.c.id)
     .with_for_update(read=True, skip_locked=True)
 )
 _set_due = (
     update(message)
-    .where(message.c.id.in_(bindparam("ids", expanding=True)), is_pending)
+    .where(is_given(message.c.id), is_pending)
     .values(due_at=bindparam("when_due", type_=message.c.due_at.type))
 )
 _lease = (
     update(message)
-    .where(message.c.id.in_(bindparam("ids", expanding=True)), is_pending)
+    .where(is_given(message.c.id), is_pending)
     .values(
         state=State.SENDING.value,
         attempts=message.c.attempts + 1,
@@ -100,13 +99,29 @@ _lease = (
         lease_until=bindparam("until"),
     )
 )
+_OF_A_CLAIM = (
+    "id",
+    "destination",
+    "operation",
+    "channel",
+    "organisation",
+    "key",
+    "version",
+    "idempotency_key",
+    "lease_token",
+    "attempts",
+    "tries",
+    "in_doubt",
+    "created_at",
+    "expires_at",
+)
 leased = (
-    select(message, body.c.payload, body.c.query, body.c.headers)
+    select(*(message.c[name] for name in _OF_A_CLAIM), body.c.payload, body.c.query, body.c.headers)
     .join_from(message, body, body.c.message_id == message.c.id)
     # Both are found by number: a planner left to join them may read every body there is.
     .where(
-        message.c.id.in_(bindparam("ids", expanding=True)),
-        body.c.message_id.in_(bindparam("ids", expanding=True)),
+        is_given(message.c.id),
+        is_given(body.c.message_id),
     )
     .order_by(message.c.id)
 )
@@ -114,10 +129,16 @@ leased = (
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The messages claimed, and whether more may be due than there was room for."""
+    """What a claim got.
+
+    Attributes:
+        more: whether more may be due than there was room for.
+        earliest: when the first was due that it met, whether it may be sent or not; None where none was due.
+    """
 
     claims: list[Claim]
     more: bool
+    earliest: datetime | None = None
 
 
 def next_due(transaction: Transaction, destination: str, since: datetime | None = None) -> datetime | None:
@@ -146,24 +167,25 @@ def claim(
         paused: operations of which nothing is sent until the moment given; their messages are due then.
     """
     connection = transaction.connection
-    free, more = _free(transaction, destination, room, since or THE_START, paused)
+    free, more, earliest = _free(transaction, destination, room, since or THE_START, paused)
     if free:
         connection.execute(_lease, {"ids": free, "until": transaction.now + lease})
     rows = connection.execute(leased, {"ids": free}).all() if free else []
-    return Claimed([claim_of(row, transaction.now) for row in rows], more)
+    return Claimed([claim_of(row, transaction.now) for row in rows], more, earliest)
 
 
 def _free(
     transaction: Transaction, destination: str, room: int, since: datetime, paused: Mapping[str, datetime]
-) -> tuple[list[int], bool]:
-    """Return up to `room` due messages that wait for nobody, and whether there may be more that are due.
+) -> tuple[list[int], bool, datetime | None]:
+    """Return up to `room` due messages that wait for nobody, whether more may be due, and since when any is.
 
     The others it meets are parked or put off, so many of them that they do not keep the rest waiting.
     """
     given = {"of_destination": destination, "since": since, "moment": transaction.now}
-    looked_at = room
+    looked_at, earliest = room, None
     for _ in range(PARKING_ROUNDS):
         candidates = transaction.connection.execute(_candidates, {**given, "room": looked_at}).all()
+        earliest = earliest or (candidates[0].due_at if candidates else None)
         blocked = [row.id for row in candidates if row.blocked]
         put_off = [row for row in candidates if row.operation in paused and not row.blocked]
         free = [row.id for row in candidates if not (row.blocked or row.operation in paused)]
@@ -175,7 +197,7 @@ def _free(
         if len(free) >= room or not ((blocked or put_off) and more):
             break
         looked_at = max(room, PARKED_AT_ONCE)
-    return free[:room], more
+    return free[:room], more, earliest
 
 
 def _put_off(transaction: Transaction, rows: Sequence[Any], paused: Mapping[str, datetime]) -> None:

@@ -34,13 +34,14 @@ from .burying import bury
 from .causes import AlertTimes
 from .children import insert_children
 from .claiming import is_sending
+from .given import IDS, is_given
 from .obsolescence import note_versions
 from .ordering import unblock
 from .transactions import Transaction
 
 _held = (
     select(message.c.id, message.c.lease_token)
-    .where(message.c.id.in_(bindparam("ids", expanding=True)), is_sending)
+    .where(is_given(message.c.id), is_sending)
     .order_by(message.c.id)
     .with_for_update()
 )
@@ -80,7 +81,8 @@ def _settling(given: Mapping[str, ColumnElement[Any]]) -> Update:
 
 
 _settle_one = _settling({name: bindparam(name) for name in _GIVEN})
-_settle_all = _settling(dict(rows_given("settled", _GIVEN).c.items()))
+# By number here, too: a planner left to join the given rows may read every message there is.
+_settle_all = _settling(dict(rows_given("settled", _GIVEN).c.items())).where(is_given(message.c.id))
 
 
 def still_held(transaction: Transaction, claims: Sequence[Claim]) -> set[int]:
@@ -140,7 +142,8 @@ def _settle(transaction: Transaction, settlements: Sequence[Settlement]) -> None
     connection = transaction.connection
     rows = [_values(each, transaction) for each in settlements]
     if takes_arrays(connection):
-        connection.execute(_settle_all, as_arrays(_GIVEN, rows))
+        ids = [each.claim.id for each in settlements]
+        connection.execute(_settle_all, {**as_arrays(_GIVEN, rows), IDS: ids})
     else:
         connection.execute(_settle_one, rows)
 

@@ -13,6 +13,7 @@ from worker.deliveries import Claim
 from .aging import Lifetimes, past_end
 from .attempts import RESCUED
 from .claiming import claim_of, is_due, is_parked, is_pending, is_sending, leased
+from .given import is_given
 from .transactions import Transaction
 
 BATCH = 500
@@ -92,7 +93,7 @@ def past_their_end(transaction: Transaction, lifetimes: Lifetimes) -> list[Any]:
 
 _waiting = (
     select(message.c.id, message.c.lease_token)
-    .where(message.c.id.in_(bindparam("ids", expanding=True)), is_pending)
+    .where(is_given(message.c.id), is_pending)
     .order_by(message.c.id)
     .with_for_update(skip_locked=True)
 )

@@ -21,6 +21,10 @@ STATEMENT_SECONDS = 30
 IDLE_SECONDS = 15
 """How long a transaction may stand still: a frozen process keeps nobody's rows locked for longer."""
 
+PLANNING = {"enable_seqscan": "off", "random_page_cost": "1.1"}
+"""An outbox grows and shrinks faster than its statistics: a plan that reads all of it, since it was small
+when it was counted, takes longer with every message. And what is due is in memory: it has just come."""
+
 _CLOCK = select(database_now())
 # For the transaction alone, as a pooler between us and the server wants it. SQLite has the busy
 # timeout of its connection instead.
@@ -34,6 +38,7 @@ _CLOCK_AND_BOUNDS = select(
             ("idle_in_transaction_session_timeout", IDLE_SECONDS),
         )
     ),
+    *(func.set_config(name, value, true()) for name, value in PLANNING.items()),
 )
 
 

@@ -1,0 +1,42 @@
+"""How the figures are taken, as asked for on the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .contestant import Contestant, Place
+from .with_outbox import Outbox
+from .with_plain_task import PlainTask
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the figures are taken.
+
+    Attributes:
+        messages: the outbox's, in each round of `drain`; at most, in `drain-embedded`, `window`, `enqueue`.
+        plain_messages: the plain task's; its rate does not depend on how many wait.
+        rounds: of each contestant.
+        seconds: of each round of `latency`, and of `in-flight` at most at a full window.
+        transactions: of each kind of `enqueue`.
+        followers: parked in one of the two databases of `claim`.
+        window: of the outbox's destination, which its two engines share.
+        prefetch: the plain worker's `worker_prefetch_multiplier`.
+    """
+
+    messages: int
+    plain_messages: int
+    rounds: int
+    seconds: float
+    transactions: int
+    followers: int
+    window: int
+    prefetch: int
+
+    def outbox(self, place: Place) -> Contestant:
+        """Return the outbox at its place."""
+        return Outbox(place, self.window)
+
+    def plain(self, place: Place) -> Contestant:
+        """Return the plain task at its place."""
+        return PlainTask(place, self.prefetch)
