@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-import psycopg
+from sqlalchemy import select
+
+from orderflow_outbox import State
+from orderflow_outbox.tables import message
 
 from .contestant import Contestant, Place
-from .stage import READY_SECONDS
+from .stage import READY_SECONDS, reaching
 from .tally import Tally, tally_of
 
 QUIET_SECONDS = 0.5
 """A worker that is held has read so, and has nothing in hand, once nothing was being sent for so long."""
-LOOK_SECONDS = 0.02
+
+_IN_HAND = "SELECT count(*) FROM outbox_message WHERE state = 'sending'"
 
 Books = Sequence[tuple[str, float]]
 
@@ -33,14 +37,13 @@ def tally_with_database(place: Place, books: Books, prefix: str) -> Tally:
 
     Those received and those that the database calls delivered must be the same.
     """
-    with psycopg.connect(place.dsn) as connection:
-        rows = connection.execute(
-            "SELECT idempotency_key FROM outbox_message"
-            " WHERE state = 'delivered' AND starts_with(idempotency_key, %s)",
-            (f"{prefix}-",),
-        )
-        delivered = {identity for (identity,) in rows}
-    received = {identity for identity, _ in books if identity.startswith(f"{prefix}-")}
+    beginning = f"{prefix}-"
+    found = select(message.c.idempotency_key).where(
+        message.c.state == State.DELIVERED.value, message.c.idempotency_key.startswith(beginning)
+    )
+    with reaching(place.url) as engine, engine.connect() as connection:
+        delivered = {identity for (identity,) in connection.execute(found)}
+    received = {identity for identity, _ in books if identity.startswith(beginning)}
     return tally_of(sorted(delivered | received), books, len(delivered))
 
 
@@ -63,12 +66,11 @@ def halt(contestant: Contestant) -> None:
     """
     contestant.pause()
     quiet_since = time.monotonic()
-    with psycopg.connect(contestant.place.dsn, autocommit=True) as connection:
 
-        def is_quiet() -> bool:
-            nonlocal quiet_since
-            if connection.execute("SELECT 1 FROM outbox_message WHERE state = 'sending' LIMIT 1").fetchone():
-                quiet_since = time.monotonic()
-            return time.monotonic() - quiet_since >= QUIET_SECONDS
+    def is_quiet() -> bool:
+        nonlocal quiet_since
+        if contestant.count(_IN_HAND):
+            quiet_since = time.monotonic()
+        return time.monotonic() - quiet_since >= QUIET_SECONDS
 
-        contestant.place.stage.wait_until(is_quiet, READY_SECONDS, "nothing is being sent")
+    contestant.place.stage.wait_until(is_quiet, READY_SECONDS, "nothing is being sent")

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, func, select, text
 
-from orderflow_outbox import NewMessage, enqueue_many
+from orderflow_outbox import enqueue_many
 from orderflow_outbox.tables import body, message, metadata, unindexed
 
 from .comparing import Comparison
-from .orders import CHANNEL, OPERATION, document, identities
+from .garbage import no_garbage_collected
+from .orders import identities, order
+from .plan import Plan
 from .stage import BenchFailed, Stage
 from .watching import Watch
 
@@ -31,24 +32,22 @@ _TABLES = (message, body, unindexed)
 _Rows = Sequence[tuple[Table, list[dict[str, Any]]]]
 
 
-def take(stage: Stage, watch: Watch, messages: int = MESSAGES, rounds: int = ROUNDS) -> Comparison:
+def take(stage: Stage, plan: Plan, watch: Watch) -> list[Comparison]:
     """Take the figure, after a round to warm up.
-
-    Args:
-        messages: of each transaction.
 
     Raises:
         BenchFailed: the database does not hold what was stored.
     """
+    messages = min(MESSAGES, plan.messages)
     watch.round("enqueue-many")
-    watch.begin("transactions in turn", rounds)
-    _, database = stage.new_round()
-    engine = create_engine(stage.server.url(database))
+    watch.begin("transactions in turn", ROUNDS)
+    _, url = stage.new_round()
+    engine = create_engine(url)
     try:
         metadata.create_all(engine)
         ours, baseline = [], []
-        for n in range(-1, rounds):
-            new = [_new(each) for each in identities(f"bulk-{n + 1}", messages)]
+        for n in range(-1, ROUNDS):
+            new = [order(each) for each in identities(f"bulk-{n + 1}", messages)]
             enqueued = _rate(engine, messages, partial(enqueue_many, messages=new))
             rows = _stored(engine)
             inserted = _rate(engine, messages, partial(_insert, rows=rows))
@@ -58,21 +57,17 @@ def take(stage: Stage, watch: Watch, messages: int = MESSAGES, rounds: int = ROU
                 watch.at(n + 1)
     finally:
         engine.dispose()
-    return Comparison(
-        figure="enqueue-many",
-        unit="messages/s",
-        against="SQLAlchemy Core, which inserts the same rows",
-        ours=tuple(ours),
-        baseline=tuple(baseline),
-        better="higher",
-        target=TARGET,
-    )
-
-
-def _new(identity: str) -> NewMessage:
-    return NewMessage(
-        OPERATION, document(identity), channel=CHANNEL, key=f"order:{identity}", idempotency_key=identity
-    )
+    return [
+        Comparison(
+            figure="enqueue-many",
+            unit="messages/s",
+            against="SQLAlchemy Core, the same rows",
+            ours=tuple(ours),
+            baseline=tuple(baseline),
+            better="higher",
+            target=TARGET,
+        )
+    ]
 
 
 def _rate(engine: Engine, messages: int, store: Callable[[Connection], object]) -> float:
@@ -81,7 +76,8 @@ def _rate(engine: Engine, messages: int, store: Callable[[Connection], object]) 
         connection.execute(text(f"TRUNCATE {', '.join(each.name for each in _TABLES)} CASCADE"))
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text("CHECKPOINT"))
-    with _garbage_left():
+    gc.collect()  # the rows made ready are many objects
+    with no_garbage_collected():
         begun = time.perf_counter()
         with engine.begin() as connection:
             store(connection)
@@ -104,14 +100,3 @@ def _stored(engine: Engine) -> _Rows:
 def _insert(connection: Connection, rows: _Rows) -> None:
     for table, of_it in rows:
         connection.execute(table.insert(), of_it)
-
-
-@contextmanager
-def _garbage_left() -> Iterator[None]:
-    """Search for garbage before the block instead of within: the rows made ready are many objects."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

@@ -7,48 +7,39 @@ steady: from a shop's commit to the receiver.
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import chain
-from pathlib import Path
+from collections.abc import Sequence
 
-from pydantic import SecretStr
-
-from worker.database import connect
-from worker.processes import kill_group, start_process
 from worker.replay import hold, resume
 from worker.store.transactions import Store
-from worker.supervisor import Part
 
 from . import seeding
 from .books import tally_with_database
 from .comparing import Comparison
-from .contestant import Place
-from .latency import quantile
+from .contestant import Place, new_place
+from .latency import LatencyRound, quantile, traded_on
 from .orders import USER
-from .paced_shop import WARM_UP
-from .stage import READY_SECONDS, BenchFailed, Receiver, Stage
-from .tally import Tally, tally_of
+from .plan import Plan
+from .stage import BenchFailed, Receiver, Stage, reaching
+from .turns import in_turn
 from .watching import Watch
-from .with_outbox import BY, DEFAULT_WINDOW, WHY, Outbox
+from .with_outbox import BY, WHY, Outbox
 
-BACKLOG = 100_000
-SPARE = 20_000
-"""Further messages of the backlog, for those that leave it meanwhile."""
-SECONDS = 10.0
-ROUNDS = 3
-MESSAGES_A_SECOND = 20
+SECONDS = 8.0
+"""The most that each side of each round takes."""
 ANSWER_SECONDS = 0.2
 SLOW_WINDOW = 64
 TARGET = 1.5
 SLOW = "slow"
-SETTLING_SECONDS = 3.0
-"""Until the slow destination's window has risen, or what was being sent to it is done."""
-SHOP_MARGIN_SECONDS = 30.0
+RISING_SECONDS = 3.0
+"""Until the slow destination's window has risen."""
+ENDING_SECONDS = 1.0
+"""Until what was being sent to it is done."""
+SPARE_SECONDS = 20.0
+"""Longer than a round takes beside its `SECONDS`."""
 
 
 class TwoDestinations(Outbox):
@@ -58,9 +49,11 @@ class TwoDestinations(Outbox):
         slow: where that one's requests go.
     """
 
-    def __init__(self, place: Place, slow: Receiver) -> None:
+    finished_sql = f"{Outbox.finished_sql} AND destination = 'main'"
+
+    def __init__(self, place: Place, window: int, slow: Receiver) -> None:
         self._slow = slow
-        super().__init__(place, DEFAULT_WINDOW)
+        super().__init__(place, window)
 
     def prepare(self) -> None:
         """Make the tables and the configuration files."""
@@ -73,120 +66,64 @@ class TwoDestinations(Outbox):
             )
 
 
-def take(
-    stage: Stage,
-    watch: Watch,
-    backlog: int = BACKLOG,
-    spare: int = SPARE,
-    seconds: float = SECONDS,
-    rounds: int = ROUNDS,
-) -> Comparison:
+def take(stage: Stage, plan: Plan, watch: Watch) -> list[Comparison]:
     """Take the figure.
-
-    Args:
-        backlog: messages due to the slow destination at least.
-        spare: further ones, for what is sent of them in all rounds.
-        seconds: how long each side of each round takes.
 
     Raises:
         BenchFailed: a process ended, was not ready in time, or the backlog became shorter than it may.
     """
-    folder, database = stage.new_round()
-    ours: list[list[float]] = []
-    baseline: list[list[float]] = []
-    tallies: list[Tally] = []
-    with stage.receiving(folder) as fast, _receiving_slowly(stage, folder / SLOW) as slow:
-        place = Place(stage, folder, database, fast)
-        outbox = TwoDestinations(place, slow)
-        watch.round("fair")
-        watch.begin("filling", backlog + spare)
-        with outbox.running(), _gate(place.url) as store:
-            hold(store, SLOW, BY, WHY)
-            seeding.seed_pending(place.url, SLOW, backlog + spare, SLOW, with_terms=False)
-            outbox.settle()
-            for n in range(rounds):
-                for side, with_backlog in ((baseline, False), (ours, True)):
-                    watch.round(f"fair, round {n + 1} of {rounds}")
-                    (resume if with_backlog else hold)(store, SLOW, BY, WHY)
-                    time.sleep(SETTLING_SECONDS)
-                    latencies, tally = _trade(outbox, f"fair-{len(tallies)}", seconds, watch)
-                    side.append(latencies)
-                    tallies.append(tally)
-            hold(store, SLOW, BY, WHY)
-            time.sleep(SETTLING_SECONDS)
-            sent = slow.count()
-            tallies.append(tally_with_database(place, slow.books(), SLOW))
+    seconds = min(SECONDS, plan.seconds)
+    spare = round(plan.rounds * (seconds + SPARE_SECONDS) * SLOW_WINDOW / ANSWER_SECONDS)
+    with new_place(stage) as place:
+        (place.folder / SLOW).mkdir()
+        with stage.receiving(place.folder / SLOW, ANSWER_SECONDS) as slow:
+            outbox = TwoDestinations(place, plan.window, slow)
+            watch.round("fair")
+            watch.begin("filling", plan.backlog + spare)
+            with outbox.running(), reaching(place.url) as engine:
+                store, names = Store(engine), (f"fair-{n}" for n in itertools.count())
+                hold(store, SLOW, BY, WHY)
+                seeding.seed_pending(place.url, SLOW, plan.backlog + spare, SLOW, with_terms=False)
+                outbox.settle()
+
+                def beside_backlog() -> LatencyRound:
+                    resume(store, SLOW, BY, WHY)
+                    time.sleep(RISING_SECONDS)
+                    return traded_on(outbox, next(names), seconds, watch)
+
+                def alone() -> LatencyRound:
+                    hold(store, SLOW, BY, WHY)
+                    time.sleep(ENDING_SECONDS)
+                    return traded_on(outbox, next(names), seconds, watch)
+
+                contestants = {"beside a backlog": beside_backlog, "alone": alone}
+                ours, baseline = in_turn("fair", plan.rounds, watch, contestants)
+                sent = slow.count()
+                of_slow = tally_with_database(place, slow.books(), SLOW)
     if not 0 < sent <= spare:
         raise BenchFailed(f"fair: the slow destination got {sent} messages, with {spare} to spare")
-    return Comparison(
-        figure="fair",
-        unit="ms",
-        against="the other destination held",
-        ours=tuple(quantile(each, 0.99) for each in ours),
-        baseline=tuple(quantile(each, 0.99) for each in baseline),
-        better="lower",
-        target=TARGET,
-        tallies=tuple(tallies),
-        notes={
-            "p50": statistics.median(chain(*ours)),
-            "p50_alone": statistics.median(chain(*baseline)),
-            "slow_messages": sent,
-        },
-    )
-
-
-@contextmanager
-def _receiving_slowly(stage: Stage, folder: Path) -> Iterator[Receiver]:
-    folder.mkdir()
-    part = Part(SLOW, [sys.executable, "-m", "bench.slow_receiver", str(ANSWER_SECONDS)])
-    with stage.running([part], folder):
-        log = folder / f"{SLOW}.log"
-        stage.wait_until(
-            lambda: log.exists() and "http" in log.read_text(), READY_SECONDS, "the slow receiver"
+    return [
+        Comparison(
+            figure="fair",
+            unit="ms",
+            against="the other destination held",
+            ours=_p99(ours),
+            baseline=_p99(baseline),
+            better="lower",
+            target=TARGET,
+            tallies=(of_slow, *(each.tally for each in (*ours, *baseline))),
+            notes={
+                "p50": _p50(ours),
+                "p50, held": _p50(baseline),
+                "sent to the slow destination": sent,
+            },
         )
-        yield Receiver(log.read_text().split()[-1])
+    ]
 
 
-@contextmanager
-def _gate(url: str) -> Iterator[Store]:
-    engine = connect(SecretStr(url))
-    try:
-        yield Store(engine)
-    finally:
-        engine.dispose()
+def _p99(rounds: Sequence[LatencyRound]) -> tuple[float, ...]:
+    return tuple(quantile(each.milliseconds, 0.99) for each in rounds)
 
 
-def _trade(outbox: TwoDestinations, prefix: str, seconds: float, watch: Watch) -> tuple[list[float], Tally]:
-    """Run a shop to its end; return its messages' latencies in ms, the shortest first."""
-    place, stage = outbox.place, outbox.place.stage
-    messages = max(1, round(seconds * MESSAGES_A_SECOND))
-    before = place.receiver.count()
-    told, log = place.folder / f"{prefix}.json", place.folder / f"{prefix}.log"
-    words = ["bench.paced_shop", prefix, str(messages), str(1 / MESSAGES_A_SECOND), str(told)]
-    watch.begin(f"{MESSAGES_A_SECOND} messages a second", messages)
-    with log.open("wb") as output:
-        process = start_process([sys.executable, "-m", *words], output, outbox.shop())
-        try:
-            longest = seconds + WARM_UP / MESSAGES_A_SECOND + SHOP_MARGIN_SECONDS
-            stage.wait_until(lambda: process.poll() is not None, longest, "the shop is done")
-        finally:
-            kill_group(process)
-    if process.returncode:
-        raise BenchFailed(f"the shop failed: {' '.join(log.read_text().split())[-500:]}")
-    committed: dict[str, float] = json.loads(told.read_text())
-    all_of_it = messages + WARM_UP
-    stage.wait_until(lambda: place.receiver.count() >= before + all_of_it, READY_SECONDS, "all are received")
-    stage.wait_until(lambda: _delivered(place, prefix) == all_of_it, READY_SECONDS, "all are delivered")
-    books = place.receiver.books()[before:]
-    tally = tally_of(list(committed), books, _delivered(place, prefix) - WARM_UP)
-    arrived = dict(reversed(books))
-    latencies = sorted(1000 * (arrived[name] - moment) for name, moment in committed.items())
-    return latencies, tally
-
-
-def _delivered(place: Place, prefix: str) -> int:
-    sql = "SELECT count(*) FROM outbox_message WHERE state = 'delivered'"
-    ((count,),) = place.stage.server.execute(
-        f"{sql} AND destination = 'main' AND idempotency_key LIKE '{prefix}-%'", place.database
-    )
-    return int(count)
+def _p50(rounds: Sequence[LatencyRound]) -> float:
+    return statistics.median(value for each in rounds for value in each.milliseconds)

@@ -18,9 +18,9 @@ from typing import Any
 from celery import Celery
 from sqlalchemy import Engine, create_engine
 
-from orderflow_outbox import enqueue, hint_after_commit
+from orderflow_outbox import hint_after_commit
 
-from .orders import CHANNEL, OPERATION, document
+from .shop import enqueue_order
 
 WARM_UP_SECONDS = 0.5
 
@@ -44,14 +44,7 @@ def _commit(engine: Engine, names: Iterator[str], seconds: float) -> int:
     for count in itertools.count(1):
         identity = next(names)
         with engine.begin() as connection:
-            enqueue(
-                connection,
-                OPERATION,
-                document(identity),
-                channel=CHANNEL,
-                key=f"order:{identity}",
-                idempotency_key=identity,
-            )
+            enqueue_order(connection, identity)
         if time.monotonic() >= ends:
             return count
     raise AssertionError("itertools.count has an end")

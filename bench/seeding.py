@@ -7,22 +7,23 @@ the copy's identity wherever the model's stands: in its key, document, digests, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from pydantic import SecretStr
-from sqlalchemy import Connection, Engine, Table, delete, select, text
+from sqlalchemy import Connection, Table, delete, select, text
 
-from orderflow_outbox import NewMessage, enqueue_many
+from orderflow_outbox import enqueue_many
 from orderflow_outbox.messages import check
 from orderflow_outbox.tables import attempt, body, item, message, term
-from worker.database import connect
 from worker.store.indexing import has_unindexed, index
 from worker.store.transactions import Store, Transaction
 
-from .orders import CHANNEL, OPERATION, document
+from .orders import order
+from .stage import reaching
 
 MODEL = "seed-model"
+CONNECTIONS = 2
 
 _SAME = "replace({}, :model_name, new.name)"
 _SAME_IN_BYTES = "convert_to(replace(convert_from({}, 'UTF8'), :model_name, new.name), 'UTF8')"
@@ -68,7 +69,7 @@ _NUMBERS = text(
 def seed_pending(
     url: str, prefix: str, count: int, destination: str = "main", with_terms: bool = True
 ) -> None:
-    """Add messages as `enqueue` stores them and the indexer leaves them, due now.
+    """Add messages as `enqueue` stores them and the indexer leaves them, due now; none may be sent meanwhile.
 
     Args:
         url: the database, a PostgreSQL one with the outbox tables in it.
@@ -77,11 +78,12 @@ def seed_pending(
         with_terms: False leaves out what they are found by, where nothing looks for it: that halves the time.
     """
     with _transaction(url) as connection:
-        (model,) = enqueue_many(connection, [_order(MODEL, destination)])
+        (model,) = enqueue_many(connection, [order(MODEL, destination)])
         while index(Transaction(connection, datetime.now(UTC))):
             pass
-        changes = {message: {**_MESSAGE, **_NOW}, body: _BODY}
-        _copy(connection, model.id, MODEL, prefix, count, {**changes, term: _TERM} if with_terms else changes)
+    changes = {message: {**_MESSAGE, **_NOW}, body: _BODY}
+    _copy(url, model.id, MODEL, prefix, count, {term: _TERM, **changes} if with_terms else changes)
+    with _transaction(url) as connection:
         connection.execute(delete(term).where(term.c.message_id == model.id))
         connection.execute(delete(body).where(body.c.message_id == model.id))
         connection.execute(delete(message).where(message.c.id == model.id))
@@ -96,42 +98,34 @@ def seed_finished(url: str, prefix: str, count: int, like: str) -> None:
     """
     with _transaction(url) as connection:
         model = connection.scalar(select(message.c.id).where(message.c.idempotency_key == like))
-        changes = {
-            message: {**_MESSAGE, **_HISTORY},
-            body: _BODY,
-            term: _TERM,
-            attempt: _ATTEMPT,
-            item: _ITEM,
-        }
-        _copy(connection, model, like, prefix, count, changes)
+    changes = {
+        term: _TERM,
+        message: {**_MESSAGE, **_HISTORY},
+        body: _BODY,
+        attempt: _ATTEMPT,
+        item: _ITEM,
+    }
+    _copy(url, model, like, prefix, count, changes)
 
 
 def is_indexed(url: str) -> bool:
     """Tell whether every message is found by its terms."""
-    with _engine(url) as engine, Store(engine).reading() as look:
+    with reaching(url) as engine, Store(engine).reading() as look:
         return not has_unindexed(look)
 
 
-def _order(identity: str, destination: str = "main") -> NewMessage:
-    return NewMessage(
-        OPERATION,
-        document(identity),
-        destination=destination,
-        channel=CHANNEL,
-        key=f"order:{identity}",
-        idempotency_key=identity,
-    )
-
-
 def _copy(
-    connection: Connection,
+    url: str,
     model: int | None,
     name: str,
     prefix: str,
     count: int,
     changes: Mapping[Table, Mapping[str, str]],
 ) -> None:
-    checked = check(_order(name))
+    """Copy the rows of a model, a few tables at once."""
+    checked = check(order(name))
+    with _transaction(url) as connection:
+        first_id = connection.scalar(_NUMBERS, {"count": count})
     given = {
         "model": model,
         "model_name": name,
@@ -140,11 +134,16 @@ def _copy(
         "document": (checked.payload or b"").decode(),
         "prefix": prefix,
         "last": count - 1,
-        "first_id": connection.scalar(_NUMBERS, {"count": count}),
+        "first_id": first_id,
     }
-    for table, changed in changes.items():
-        statement = text(_copies(table, changed))
-        connection.execute(statement, {each: given[each] for each in statement._bindparams})
+
+    def fill(table: Table) -> None:
+        statement = text(_copies(table, changes[table]))
+        with _transaction(url) as connection:
+            connection.execute(statement, {each: given[each] for each in statement._bindparams})
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        list(pool.map(fill, changes))
 
 
 def _copies(table: Table, changed: Mapping[str, str]) -> str:
@@ -156,18 +155,9 @@ def _copies(table: Table, changed: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def _engine(url: str) -> Iterator[Engine]:
-    engine = connect(SecretStr(url))
-    try:
-        yield engine
-    finally:
-        engine.dispose()
-
-
-@contextmanager
 def _transaction(url: str) -> Iterator[Connection]:
     """Open a transaction of copies: a checkpoint puts them on disk, and foreign keys need no look."""
-    with _engine(url) as engine, engine.begin() as connection:
+    with reaching(url) as engine, engine.begin() as connection:
         connection.execute(text("SET LOCAL synchronous_commit = off"))
         connection.execute(text("SET LOCAL session_replication_role = replica"))
         yield connection

@@ -8,91 +8,100 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 
-import psycopg
+from sqlalchemy import text
 
 from . import seeding
 from .books import halt, moments_of, rate_between, wait_until_received
 from .comparing import Comparison
-from .contestant import Place
+from .contestant import new_place
 from .orders import identities
-from .stage import Stage
+from .plan import Plan
+from .stage import Stage, reaching
 from .tally import Tally, tally_of, wait_until_finished
+from .turns import in_turn
 from .watching import Watch
-from .with_outbox import DEFAULT_WINDOW, Outbox
+from .with_outbox import Outbox
 
-MESSAGES = 100_000
+ROUNDS = 2
+"""The most: each is a long drain, which is compared with itself."""
 LEAD = 3000
-"""Messages before those that count: the window rises meanwhile."""
-ROUNDS = 3
+"""The most messages before those that count: the window rises meanwhile."""
 TARGET = 0.6
 PARTS = 5
 PREFIX = "snapshot"
 
 
-def take(
-    stage: Stage,
-    watch: Watch,
-    messages: int = MESSAGES,
-    lead: int = LEAD,
-    rounds: int = ROUNDS,
-    window: int = DEFAULT_WINDOW,
-) -> Comparison:
-    """Take the figure, each round with a new database.
+@dataclass(frozen=True, slots=True)
+class SnapshotRound:
+    """One drain.
 
-    Args:
-        messages: how many count: the last fifth of them against the first.
-        lead: how many are sent before those.
+    Attributes:
+        at_first: messages per second of the first fifth.
+        at_last: of the last.
+    """
+
+    tally: Tally
+    at_first: float
+    at_last: float
+
+
+def take(stage: Stage, plan: Plan, watch: Watch) -> list[Comparison]:
+    """Take the figure, each round with a new database.
 
     Raises:
         BenchFailed: a process ended, or was not ready in time.
     """
-    ours, baseline, tallies = [], [], []
-    for n in range(1, rounds + 1):
-        watch.round(f"snapshot, round {n} of {rounds}")
-        moments, tally = _drain(stage, lead + messages, window, watch)
-        fifth = messages // PARTS
-        baseline.append(rate_between(moments, lead, lead + fifth))
-        ours.append(rate_between(moments, len(moments) - 1 - fifth, len(moments) - 1))
-        tallies.append(tally)
-    return Comparison(
-        figure="snapshot",
-        unit="messages/s",
-        against="the first fifth of the same drain",
-        ours=tuple(ours),
-        baseline=tuple(baseline),
-        better="higher",
-        target=TARGET,
-        tallies=tuple(tallies),
-    )
+    rounds = min(ROUNDS, plan.rounds)
+    (drains,) = in_turn("snapshot", rounds, watch, {Outbox.name: partial(_drained, stage, plan, watch)})
+    return [
+        Comparison(
+            figure="snapshot",
+            unit="messages/s",
+            against="the first fifth of the drain",
+            ours=tuple(each.at_last for each in drains),
+            baseline=tuple(each.at_first for each in drains),
+            better="higher",
+            target=TARGET,
+            tallies=tuple(each.tally for each in drains),
+        )
+    ]
 
 
-def _drain(stage: Stage, messages: int, window: int, watch: Watch) -> tuple[list[float], Tally]:
-    """Drain so many under a snapshot taken before; return the moments they were received at."""
-    folder, database = stage.new_round()
-    with stage.receiving(folder) as receiver:
-        outbox = Outbox(Place(stage, folder, database, receiver), window)
+def _drained(stage: Stage, plan: Plan, watch: Watch) -> SnapshotRound:
+    """Drain a backlog, and a lead before it that does not count, under a snapshot taken before."""
+    lead, fifth = min(LEAD, plan.backlog), plan.backlog // PARTS
+    messages = lead + plan.backlog
+    with new_place(stage) as place:
+        outbox, receiver = plan.outbox(place), place.receiver
         watch.begin("getting ready", messages)
         with outbox.running():
             halt(outbox)
-            seeding.seed_pending(outbox.place.url, PREFIX, messages, with_terms=False)
+            seeding.seed_pending(place.url, PREFIX, messages, with_terms=False)
             outbox.settle()
             already, received = outbox.finished(), receiver.count()
             watch.begin("draining under an old snapshot", messages)
-            with _old_snapshot(outbox.place.dsn):
+            with _old_snapshot(place.url):
                 outbox.go()
                 wait_until_received(outbox, received + messages)
                 wait_until_finished(outbox, already + messages, watch)
             books = receiver.books()
             tally = tally_of(identities(PREFIX, messages), books, outbox.finished() - already)
-    return moments_of(books, PREFIX), tally
+    moments = moments_of(books, PREFIX)
+    return SnapshotRound(
+        tally,
+        rate_between(moments, lead, lead + fifth),
+        rate_between(moments, len(moments) - 1 - fifth, len(moments) - 1),
+    )
 
 
 @contextmanager
-def _old_snapshot(dsn: str) -> Iterator[None]:
+def _old_snapshot(url: str) -> Iterator[None]:
     """Keep a transaction idle for the length of the block that has read, as a backup's or a report's."""
-    with psycopg.connect(dsn) as connection:
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        connection.execute("SELECT count(*) FROM outbox_message")
-        yield
-        connection.rollback()
+    with reaching(url) as engine:
+        repeatable = engine.execution_options(isolation_level="REPEATABLE READ")
+        with repeatable.connect() as connection:
+            connection.execute(text("SELECT count(*) FROM outbox_message"))
+            yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,15 +14,27 @@ from sqlalchemy import Engine, Table, select
 from bench import bulk, fair, hinting, history, memory, seeding, snapshot
 from bench.books import moments_of, rate_between
 from bench.comparing import Comparison
-from bench.orders import CHANNEL, OPERATION, document, identities
+from bench.orders import identities, order
+from bench.plan import Plan
 from bench.stage import Stage, set_up
 from bench.watching import Watch, watching
-from orderflow_outbox import NewMessage, enqueue_many
+from orderflow_outbox import enqueue_many
 from orderflow_outbox.messages import check
 from orderflow_outbox.tables import attempt, body, item, message, term, unindexed
 from tests.databases import on_postgresql
 from tests.rig import Place, engine_of, eventually, rig
 
+SMALL = Plan(
+    messages=500,
+    plain_messages=500,
+    rounds=1,
+    seconds=1.0,
+    transactions=24,
+    followers=100,
+    crowd=3000,
+    window=256,
+    prefetch=16,
+)
 TIMES = {"due_at", "created_at", "started_at", "finished_at", "seconds"}
 NUMBERS = {"id", "message_id", "position"}
 
@@ -39,12 +52,6 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 def watch() -> Iterator[Watch]:
     with watching(Console(stderr=True)) as made:
         yield made
-
-
-def new(identity: str) -> NewMessage:
-    return NewMessage(
-        OPERATION, document(identity), channel=CHANNEL, key=f"order:{identity}", idempotency_key=identity
-    )
 
 
 def rows_of(engine: Engine, table: Table, number: int) -> list[dict[str, Any]]:
@@ -73,8 +80,8 @@ def number_of(engine: Engine, identity: str) -> int:
 
 def renamed(rows: list[dict[str, Any]], identity: str) -> list[dict[str, Any]]:
     """Return rows of another message as they would be of this one."""
-    name = new(identity)
-    digests = {"fingerprint": check(name).fingerprint, "sha256": check(name).sha256}
+    checked = check(order(identity))
+    digests = {"fingerprint": checked.fingerprint, "sha256": checked.sha256}
 
     def of_it(column: str, value: Any) -> Any:
         if column in digests:
@@ -97,7 +104,7 @@ def test_a_message_seeded_as_pending_is_as_enqueue_and_the_indexer_leave_it_and_
         assert [row.idempotency_key for row in made.rows()] == identities("seeded", 3)
         assert seeding.is_indexed(place.database_url)
         with made.engine.begin() as connection:
-            (real,) = enqueue_many(connection, [new("real-000001")])
+            (real,) = enqueue_many(connection, [order("real-000001")])
         assert not seeding.is_indexed(place.database_url)
         seeded = number_of(made.engine, "seeded-000002")
         for table in (message, body):
@@ -117,7 +124,7 @@ def test_a_message_seeded_as_pending_is_as_enqueue_and_the_indexer_leave_it_and_
 def test_a_message_seeded_as_finished_is_as_a_worker_leaves_it(place: Place) -> None:
     with rig(place) as made:
         with made.engine.begin() as connection:
-            model, real = enqueue_many(connection, [new(each) for each in identities("real", 2)])
+            model, real = enqueue_many(connection, [order(each) for each in identities("real", 2)])
         with engine_of(made):
             eventually(lambda: made.states() == {"delivered"})
             eventually(lambda: seeding.is_indexed(place.database_url))
@@ -131,7 +138,7 @@ def test_a_message_seeded_as_finished_is_as_a_worker_leaves_it(place: Place) -> 
             assert found, table.name
         assert rows_of(made.engine, unindexed, copy) == []
         with made.engine.begin() as connection:
-            (again,) = enqueue_many(connection, [new("copy-000004")])
+            (again,) = enqueue_many(connection, [order("copy-000004")])
         assert (again.id, again.created) == (copy, False), "enqueueing it again finds it"
 
 
@@ -147,7 +154,7 @@ def assert_all_was_sent(figure: Comparison) -> None:
 def test_a_backlog_beside_finished_messages_is_timed_against_a_small_database(
     stage: Stage, watch: Watch
 ) -> None:
-    figure = history.take(stage, watch, finished=2000, pending=500, few=500, rounds=2)
+    (figure,) = history.take(stage, replace(SMALL, rounds=2), watch)
     assert_all_was_sent(figure)
     assert (len(figure.ours), figure.better, figure.target) == (2, "higher", 0.85)
 
@@ -156,15 +163,15 @@ def test_a_backlog_beside_finished_messages_is_timed_against_a_small_database(
 def test_a_drain_under_an_old_snapshot_is_timed_at_its_end_and_at_its_beginning(
     stage: Stage, watch: Watch
 ) -> None:
-    figure = snapshot.take(stage, watch, messages=1000, lead=200, rounds=1)
+    (figure,) = snapshot.take(stage, replace(SMALL, crowd=10_000), watch)
     assert_all_was_sent(figure)
-    assert figure.tallies[0].messages == 1200
+    assert figure.tallies[0].messages == 2000, "a lead, and those that count"
     assert (figure.better, figure.target) == ("higher", 0.6)
 
 
 @pytest.mark.soak
 def test_a_workers_memory_is_weighed_with_many_waiting_and_with_few(stage: Stage, watch: Watch) -> None:
-    figure = memory.take(stage, watch, waiting=3000, few=100, delivered=500, rounds=1)
+    (figure,) = memory.take(stage, SMALL, watch)
     assert_all_was_sent(figure)
     assert (figure.unit, figure.most_added) == ("MB", 20.0)
     assert min(*figure.ours, *figure.baseline) > 50, "three processes of Python"
@@ -172,21 +179,22 @@ def test_a_workers_memory_is_weighed_with_many_waiting_and_with_few(stage: Stage
 
 @pytest.mark.soak
 def test_a_steady_destination_is_timed_beside_one_with_a_backlog(stage: Stage, watch: Watch) -> None:
-    figure = fair.take(stage, watch, backlog=2000, spare=8000, seconds=1, rounds=1)
+    (figure,) = fair.take(stage, SMALL, watch)
     assert_all_was_sent(figure)
+    assert figure.notes["sent to the slow destination"] > 0
     assert (figure.better, figure.target) == ("lower", 1.5)
 
 
 def test_commits_are_counted_with_hints_and_without(stage: Stage, watch: Watch) -> None:
-    figure = hinting.take(stage, watch, rounds=2, seconds=0.2)
-    assert (len(figure.ours), len(figure.baseline)) == (2, 2)
-    assert figure.notes["hints_sent"] > 0
+    (figure,) = hinting.take(stage, replace(SMALL, seconds=0.2), watch)
+    assert len(figure.ours) == len(figure.baseline) == hinting.ROUNDS
+    assert figure.notes["hints sent"] > 0
     assert (figure.better, figure.target) == ("higher", 0.85)
 
 
 def test_enqueueing_many_is_timed_against_inserting_their_rows(stage: Stage, watch: Watch) -> None:
-    figure = bulk.take(stage, watch, messages=200, rounds=2)
-    assert (len(figure.ours), len(figure.baseline)) == (2, 2)
+    (figure,) = bulk.take(stage, replace(SMALL, messages=200), watch)
+    assert len(figure.ours) == len(figure.baseline) == bulk.ROUNDS
     assert min(*figure.ours, *figure.baseline) > 0
     assert (figure.better, figure.target) == ("higher", 0.6)
 
