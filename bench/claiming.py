@@ -6,29 +6,27 @@ are parked behind the dead. Claims run in this process, in the one and in the ot
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from pydantic import SecretStr
 from sqlalchemy import Engine, func, select, text, update
 
-from orderflow_outbox import NewMessage, State, enqueue_many
+from orderflow_outbox import State, enqueue_many
 from orderflow_outbox.tables import body, message
 from worker import schema
-from worker.database import connect
 from worker.store.bulk import insert_many
 from worker.store.claiming import claim, is_parked
 from worker.store.ordering import has_forgotten
 from worker.store.transactions import Store, Transaction, database_clock
 
 from .comparing import Comparison
-from .orders import CHANNEL, OPERATION, document, identities
+from .garbage import no_garbage_collected
+from .orders import identities, order
 from .plan import Plan
-from .stage import BenchFailed, Stage
+from .stage import BenchFailed, Stage, reaching
 from .watching import Watch
 
 FOLLOWERS = 100_000
@@ -86,12 +84,9 @@ def take(stage: Stage, plan: Plan, watch: Watch, figure: str, database: str) -> 
 def _outbox(stage: Stage, database: str) -> Iterator[Engine]:
     """Make the outbox's tables in a new database, which is reached as a worker reaches it."""
     _, url = stage.new_round(database)
-    engine = connect(SecretStr(url))
-    try:
+    with reaching(url) as engine:
         schema.upgrade(engine)
         yield engine
-    finally:
-        engine.dispose()
 
 
 def fill(engine: Engine, followers: int) -> None:
@@ -100,7 +95,7 @@ def fill(engine: Engine, followers: int) -> None:
     All are copies of one message as `enqueue_many` stores it, but for what makes them what they are.
     """
     with engine.begin() as connection:
-        elders = enqueue_many(connection, [_order(each) for each in identities("dead", KEYS)])
+        elders = enqueue_many(connection, [order(each) for each in identities("dead", KEYS)])
         number = elders[0].id
         model = connection.execute(select(message).where(message.c.id == number)).mappings().one()
         its_body = connection.execute(select(body).where(body.c.message_id == number)).mappings().one()
@@ -130,12 +125,6 @@ def _due() -> Iterator[dict[str, Any]]:
         yield {"idempotency_key": identity, "key": f"order:{identity}" if n % KEYLESS else None}
 
 
-def _order(identity: str) -> NewMessage:
-    return NewMessage(
-        OPERATION, document(identity), channel=CHANNEL, key=f"order:{identity}", idempotency_key=identity
-    )
-
-
 def check_parked(engine: Engine, followers: int) -> None:
     """Raise BenchFailed unless so many messages are parked, each behind another."""
     with Store(engine).reading() as transaction:
@@ -155,23 +144,13 @@ def claim_milliseconds(engine: Engine) -> float:
     _on_postgresql(engine, _CLEAN)
     with engine.connect() as connection:  # rolled back at the end
         transaction = Transaction(connection, database_clock(connection))
-        with _no_garbage_collected():
+        with no_garbage_collected():
             begun = time.perf_counter()
             got = len(claim(transaction, DESTINATION, DUE, LEASE).claims)
             ended = time.perf_counter()
     if got != DUE:
         raise BenchFailed(f"claim: it got {got} messages of {DUE}")
     return 1000 * (ended - begun)
-
-
-@contextmanager
-def _no_garbage_collected() -> Iterator[None]:
-    """Have Python not search all its objects for garbage now: that takes longer than any claim."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _on_postgresql(engine: Engine, *statements: str) -> None:

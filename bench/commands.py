@@ -29,6 +29,7 @@ from .with_plain_task import DEFAULT_PREFETCH
 FAILED = 1
 USAGE_ERROR = 2
 PLAIN_MESSAGES = 2000
+CROWD = 1_000_000
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -72,7 +73,7 @@ def bench(
     ] = 3,
     seconds: Annotated[
         float,
-        typer.Option(min=0.1, help="How long each round of `latency` takes, and of `in-flight` at most."),
+        typer.Option(min=0.1, help="How long each round of `latency` takes; at most, elsewhere."),
     ] = 12.0,
     transactions: Annotated[
         int, typer.Option(min=1, help="Transactions of each kind of `enqueue`, in rounds of some dozen.")
@@ -80,6 +81,14 @@ def bench(
     followers: Annotated[
         int, typer.Option(min=1, help="Messages parked while `claim` claims others.")
     ] = FOLLOWERS,
+    crowd: Annotated[
+        int,
+        typer.Option(
+            min=100,
+            help="Messages in the large databases of `history` and `memory`; a tenth of that waits in "
+            "`history`, `snapshot` and `fair`.",
+        ),
+    ] = CROWD,
     window: Annotated[
         int, typer.Option(min=1, max=256, help="The outbox's window, which its two engines share.")
     ] = DEFAULT_WINDOW,
@@ -101,6 +110,7 @@ def bench(
         seconds=seconds,
         transactions=transactions,
         followers=followers,
+        crowd=crowd,
         window=window,
         prefetch=prefetch,
     )

@@ -55,8 +55,12 @@ class Comparison:
     @property
     def added(self) -> float:
         """What ours is more than the baseline, in the unit: the median of the pairs."""
-        pairs = zip(self.ours, self.baseline, strict=True)
-        return statistics.median(ours - baseline for ours, baseline in pairs)
+        return statistics.median(self.differences)
+
+    @property
+    def differences(self) -> tuple[float, ...]:
+        """Ours less the baseline, for each pair of neighbouring rounds."""
+        return tuple(ours - baseline for ours, baseline in zip(self.ours, self.baseline, strict=True))
 
     @property
     def met(self) -> bool | None:

@@ -58,8 +58,11 @@ def new_place(stage: Stage, database: str = POSTGRESQL, latency: float = 0.0) ->
         latency: the seconds that the receiver lets pass before it answers.
     """
     folder, url = stage.new_round(database)
-    with stage.receiving(folder, latency) as receiver:
-        yield Place(stage, folder, url, receiver)
+    try:
+        with stage.receiving(folder, latency) as receiver:
+            yield Place(stage, folder, url, receiver)
+    finally:
+        stage.end_round(folder)
 
 
 class Contestant(ABC):

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from sqlalchemy import Engine, String, create_engine, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from orderflow_outbox import NewMessage, enqueue, enqueue_many
+from orderflow_outbox import enqueue, enqueue_many
 from orderflow_outbox.sqlite import prepare
 from orderflow_outbox.tables import message, metadata
 
 from .comparing import Comparison
-from .orders import CHANNEL, OPERATION, document, identities
+from .orders import CHANNEL, OPERATION, document, identities, order
 from .plan import Plan
 from .stage import BenchFailed, Stage
 from .watching import Watch
@@ -115,12 +115,7 @@ def _seconds(engine: Engine, identity: str, with_message: bool) -> float:
 
 def _enqueue_many(engine: Engine, many: int) -> float:
     """Return the seconds that one transaction of many messages takes."""
-    new = [
-        NewMessage(
-            OPERATION, document(identity), channel=CHANNEL, key=f"order:{identity}", idempotency_key=identity
-        )
-        for identity in identities("many", many)
-    ]
+    new = [order(each) for each in identities("many", many)]
     begun = time.perf_counter()
     with Session(engine) as session:
         enqueue_many(session, new)

@@ -6,7 +6,20 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TypeAlias
 
-from . import claiming, drain_figures, enqueue, judging, latency, window
+from . import (
+    bulk,
+    claiming,
+    drain_figures,
+    enqueue,
+    fair,
+    hinting,
+    history,
+    judging,
+    latency,
+    memory,
+    snapshot,
+    window,
+)
 from .comparing import Comparison
 from .plan import Plan
 from .stage import DATABASES, Stage
@@ -28,10 +41,16 @@ FIGURES: Mapping[str, Take] = {
         f"enqueue-{each}": partial(enqueue.take, figure=f"enqueue-{each}", database=each)
         for each in DATABASES
     },
+    "enqueue-many": bulk.take,
+    "hints": hinting.take,
     **{f"claim-{each}": partial(claiming.take, figure=f"claim-{each}", database=each) for each in DATABASES},
     "judge-1": partial(judging.take, figure="judge-1", items=1, target=5.0),
     "judge-500": partial(judging.take, figure="judge-500", items=500, target=2.0),
     "window": window.take,
+    "fair": fair.take,
+    "history": history.take,
+    "snapshot": snapshot.take,
+    "memory": memory.take,
 }
 """By name, in the order they are taken and told. What stands under several names is taken once."""
 

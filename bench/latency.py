@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-from worker.processes import kill_group, start_process
 
 from .comparing import Comparison
-from .contestant import WARM_UP, Contestant, Place, new_place
+from .contestant import Contestant, Place, new_place
 from .plan import Plan
 from .shop import WARM_UP as SHOP_WARM_UP
-from .stage import BenchFailed, Stage
+from .shopping import told_by_shop
+from .stage import Stage
 from .tally import Tally, tally_of, wait_until_finished
 from .turns import in_turn
 from .watching import Watch
@@ -28,8 +22,7 @@ FIGURES = (("latency-p50", 0.5, 1.2), ("latency-p99", 0.99, 1.5))
 """Name, share and what the ratio is meant to be at most."""
 FURTHER = {"p95": 0.95, "greatest": 1.0}
 MESSAGES_A_SECOND = 20
-LOOK_SECONDS = 0.1
-SHOP_MARGIN_SECONDS = 30.0
+PREFIX = "shop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +79,28 @@ def traded(stage: Stage, make: Callable[[Place], Contestant], seconds: float, wa
     Raises:
         BenchFailed: a process ended, or was not ready in time.
     """
-    orders = max(1, round(seconds * MESSAGES_A_SECOND))
     with new_place(stage) as place:
         contestant = make(place)
-        watch.begin("getting ready", orders)
+        watch.begin("getting ready", _orders(seconds))
         with contestant.running():
-            committed = _trade(contestant, orders, place.folder, watch)
-            earlier = WARM_UP + SHOP_WARM_UP
-            wait_until_finished(contestant, earlier + orders, watch)
-            books = place.receiver.books()
-            tally = tally_of(list(committed), books, contestant.finished() - earlier)
+            return traded_on(contestant, PREFIX, seconds, watch)
+
+
+def traded_on(contestant: Contestant, prefix: str, seconds: float, watch: Watch) -> LatencyRound:
+    """Take a round of a contestant that runs already, and has nothing else to deliver.
+
+    Args:
+        prefix: what the identities of its orders begin with.
+        seconds: how long the shop takes orders.
+
+    Raises:
+        BenchFailed: a process ended, or the shop failed.
+    """
+    already, receiver = contestant.finished(), contestant.place.receiver
+    committed = _trade(contestant, prefix, seconds, watch)
+    wait_until_finished(contestant, already + SHOP_WARM_UP + len(committed), watch)
+    books = receiver.books()
+    tally = tally_of(list(committed), books, contestant.finished() - already - SHOP_WARM_UP)
     return LatencyRound(tally, _latencies(committed, books))
 
 
@@ -104,31 +109,21 @@ def quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0
 
 
-def _trade(contestant: Contestant, orders: int, folder: Path, watch: Watch) -> dict[str, float]:
+def _orders(seconds: float) -> int:
+    return max(1, round(seconds * MESSAGES_A_SECOND))
+
+
+def _trade(contestant: Contestant, prefix: str, seconds: float, watch: Watch) -> dict[str, float]:
     """Run the shop to its end; return each order's identity and the moment after its commit."""
+    orders, receiver = _orders(seconds), contestant.place.receiver
     watch.begin(f"{MESSAGES_A_SECOND} orders a second", orders)
-    told, log = folder / "shop.json", folder / "shop.log"
-    words = [contestant.name, str(orders), str(1 / MESSAGES_A_SECOND), str(told)]
-    with log.open("wb") as output:
-        process = start_process([sys.executable, "-m", "bench.shop", *words], output, contestant.shop())
-        try:
-            _wait_for(process, contestant, orders, watch)
-        finally:
-            kill_group(process)
-    if process.returncode:
-        raise BenchFailed(f"the shop failed: {' '.join(log.read_text().split())[-500:] or 'too slow'}")
-    moments: dict[str, float] = json.loads(told.read_text())
-    return moments
-
-
-def _wait_for(process: subprocess.Popen[bytes], contestant: Contestant, orders: int, watch: Watch) -> None:
-    receiver, stage = contestant.place.receiver, contestant.place.stage
     before = receiver.count()
-    deadline = time.monotonic() + orders / MESSAGES_A_SECOND + SHOP_MARGIN_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        stage.check_parts()
-        watch.at(receiver.count() - before)
-        time.sleep(LOOK_SECONDS)
+    words = [contestant.name, prefix, str(orders), str(1 / MESSAGES_A_SECOND)]
+    longest = (SHOP_WARM_UP + orders) / MESSAGES_A_SECOND
+    moments: dict[str, float] = told_by_shop(
+        contestant, "bench.shop", words, longest, lambda: watch.at(receiver.count() - before)
+    )
+    return moments
 
 
 def _latencies(committed: Mapping[str, float], books: Sequence[tuple[str, float]]) -> tuple[float, ...]:

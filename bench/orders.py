@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from orderflow_outbox import PREDEFINED
+from orderflow_outbox import PREDEFINED, NewMessage
 from worker.requests import IDENTITY_HEADER, USER_AGENT
 
 OPERATION = "order-import"
@@ -35,6 +35,18 @@ def document(identity: str) -> str:
         "comment=Please ring at the side door after 5 pm\n"
         f"{lines}\nshipment.externalReference={identity}-1\nshipment.state=ready"
         "]]></import></imports>"
+    )
+
+
+def order(identity: str, destination: str = "main") -> NewMessage:
+    """Return the message of this identity's order, with a key of its own."""
+    return NewMessage(
+        OPERATION,
+        document(identity),
+        destination=destination,
+        channel=CHANNEL,
+        key=f"order:{identity}",
+        idempotency_key=identity,
     )
 
 

@@ -14,12 +14,15 @@ class Plan:
     """How the figures are taken.
 
     Attributes:
-        messages: the outbox's, in each round of `drain`; at most, in `drain-embedded`, `window`, `enqueue`.
+        messages: the outbox's, in each round of `drain`; at most, elsewhere.
         plain_messages: the plain task's; its rate does not depend on how many wait.
         rounds: of each contestant.
-        seconds: of each round of `latency`, and of `in-flight` at most at a full window.
+        seconds: of each round of `latency`; at most, of `hints` and `fair`, and of `in-flight` at a full
+            window.
         transactions: of each kind of `enqueue`.
         followers: parked in one of the two databases of `claim`.
+        crowd: messages in the large databases of `history` and `memory`; a tenth of that waits in `history`,
+            `snapshot`, and for the slow destination of `fair`.
         window: of the outbox's destination, which its two engines share.
         prefetch: the plain worker's `worker_prefetch_multiplier`.
     """
@@ -30,8 +33,14 @@ class Plan:
     seconds: float
     transactions: int
     followers: int
+    crowd: int
     window: int
     prefetch: int
+
+    @property
+    def backlog(self) -> int:
+        """A tenth of the crowd."""
+        return self.crowd // 10
 
     def outbox(self, place: Place) -> Contestant:
         """Return the outbox at its place."""

@@ -1,8 +1,8 @@
-"""Processor time: what processes, with all that they started, have used so far."""
+"""What processes, with all that they started, use: processor time and memory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import psutil
@@ -24,11 +24,24 @@ def used_since(before: Mapping[str, float], processes: Mapping[str, int]) -> dic
     return {name: now - before[name] for name, now in used(processes).items()}
 
 
+def own_memory(pid: int) -> int:
+    """Return the bytes that a process and what it started take up, without what they share with others."""
+    return int(_summed(pid, lambda process: process.memory_full_info().uss))
+
+
 def _used_by(pid: int) -> float:
+    return _summed(pid, _seconds)
+
+
+def _seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _summed(pid: int, of: Callable[[psutil.Process], float]) -> float:
     first = psutil.Process(pid)
-    seconds = 0.0
+    summed = 0.0
     for process in (first, *first.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):  # ended meanwhile
-            times = process.cpu_times()
-            seconds += times.user + times.system
-    return seconds
+            summed += of(process)
+    return summed

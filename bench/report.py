@@ -19,7 +19,7 @@ def as_json(each: Comparison) -> dict[str, Any]:
     return {
         "figure": each.figure,
         "ratio": each.ratio,
-        "target": each.target,
+        "target": each.target if each.most_added is None else each.most_added,
         "met": each.met,
         "better": each.better,
         "unit": each.unit,
@@ -59,7 +59,7 @@ def show(comparisons: Sequence[Comparison], console: Console) -> None:
             number(statistics.median(each.ours)),
             number(statistics.median(each.baseline)),
             each.against,
-            f"{each.ratio:.3g}× ({min(each.ratios):.3g}–{max(each.ratios):.3g})",
+            _compared(each),
             meant(each),
             VERDICTS[each.met],
         )
@@ -75,6 +75,14 @@ def meant(each: Comparison) -> str:
     if each.target is None:
         return ""
     return f"{'≥' if each.better == 'higher' else '≤'} {each.target:g}"
+
+
+def _compared(each: Comparison) -> str:
+    """Return the ratio, or where that is what counts, what is added."""
+    if each.most_added is not None:
+        least, greatest = min(each.differences), max(each.differences)
+        return f"{each.added:+.3g} {each.unit} ({least:.3g}–{greatest:.3g})"
+    return f"{each.ratio:.3g}× ({min(each.ratios):.3g}–{max(each.ratios):.3g})"
 
 
 def number(value: float) -> str:

@@ -1,6 +1,6 @@
 """A web shop in a process of its own: it commits an order at each beat, and tells when.
 
-`python -m bench.shop outbox|plain ORDERS SECONDS_BETWEEN FILE` writes, as JSON, the identity of each
+`python -m bench.shop outbox|plain PREFIX ORDERS SECONDS_BETWEEN FILE` writes, as JSON, the identity of each
 order and the moment right after its commit by the monotonic clock, which all processes share.
 """
 
@@ -29,7 +29,8 @@ _metadata = MetaData()
 _order = Table("shop_order", _metadata, Column("number", String(64), primary_key=True))
 
 
-def _enqueue(connection: Connection, identity: str) -> None:
+def enqueue_order(connection: Connection, identity: str) -> None:
+    """Enqueue the order of this identity, as its shop does."""
     enqueue(
         connection,
         OPERATION,
@@ -40,10 +41,11 @@ def _enqueue(connection: Connection, identity: str) -> None:
     )
 
 
-def trade(name: str, orders: int, seconds_between: float) -> dict[str, float]:
+def trade(name: str, prefix: str, orders: int, seconds_between: float) -> dict[str, float]:
     """Take orders for the contestant of this name; return each one's identity and moment.
 
     Args:
+        prefix: what the identities begin with.
         orders: how many are told of; `WARM_UP` others come first.
         seconds_between: from the beginning of one order to the beginning of the next.
     """
@@ -55,18 +57,18 @@ def trade(name: str, orders: int, seconds_between: float) -> dict[str, float]:
         hint_after_commit(engine, app)
     wait = _metronome(seconds_between)
     moments = {}
-    for identity in (*identities("first", WARM_UP), *identities("shop", orders)):
+    for identity in (*identities(f"{prefix}-first", WARM_UP), *identities(prefix, orders)):
         wait()
         with engine.connect() as connection:
             connection.execute(_order.insert(), {"number": identity})
             if with_outbox:
-                _enqueue(connection, identity)
+                enqueue_order(connection, identity)
             connection.commit()
             moments[identity] = time.monotonic()
         # The end of the block has sent the outbox's hint.
         if not with_outbox:
             send_task(app, identity)
-    return {identity: moments[identity] for identity in identities("shop", orders)}
+    return {identity: moments[identity] for identity in identities(prefix, orders)}
 
 
 def _metronome(seconds: float) -> Callable[[], None]:
@@ -82,5 +84,5 @@ def _metronome(seconds: float) -> Callable[[], None]:
 
 
 if __name__ == "__main__":
-    _moments = trade(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
-    Path(sys.argv[4]).write_text(json.dumps(_moments))
+    _moments = trade(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+    Path(sys.argv[5]).write_text(json.dumps(_moments))

@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+from sqlalchemy import Engine
+
 from tests.postgres import Postgres
+from worker.database import connect
 from worker.supervisor import Part, Supervisor
 
 from .machine import prefer_a_disk
@@ -61,6 +65,10 @@ class Stage:
             return folder, f"sqlite:///{folder / 'outbox.db'}"
         self.server.execute(f"CREATE DATABASE {name}")
         return folder, self.server.url(name)
+
+    def end_round(self, folder: Path) -> None:
+        """Drop a round's database on the server: it takes up disk, and autovacuum sees to it at any time."""
+        self.server.execute(f"DROP DATABASE IF EXISTS {folder.name} WITH (FORCE)")
 
     @property
     def server_pid(self) -> int:
@@ -147,6 +155,16 @@ def set_up() -> Iterator[Stage]:
         Postgres.running(DURABLE) as server,
     ):
         yield Stage(Path(folder), server)
+
+
+@contextmanager
+def reaching(url: str) -> Iterator[Engine]:
+    """Reach a database as a worker reaches it, for the length of the block."""
+    engine = connect(SecretStr(url))
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def _text(file: Path) -> str:

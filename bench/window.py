@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, func, select
 
 from config import load
-from orderflow_outbox import NewMessage, State, enqueue_many
+from orderflow_outbox import State, enqueue_many
 from orderflow_outbox.tables import gate, message
 from simulator import Options, Simulator
 from worker import schema
@@ -31,7 +31,7 @@ from worker.ports import announce_nothing, wake_nobody
 from worker.service import build_engine
 
 from .comparing import Comparison
-from .orders import CHANNEL, OPERATION, PASSWORD, USER, document, identities
+from .orders import PASSWORD, USER, identities, order
 from .plan import Plan
 from .stage import BenchFailed, Stage
 from .tally import Tally, tally_of
@@ -153,12 +153,8 @@ def _count(database: Engine) -> int:
 
 
 def _put(database: Engine, number: int) -> None:
-    orders = [
-        NewMessage(OPERATION, document(each), channel=CHANNEL, key=f"order:{each}", idempotency_key=each)
-        for each in identities(PREFIX, number)
-    ]
     with database.begin() as connection:
-        enqueue_many(connection, orders)
+        enqueue_many(connection, [order(each) for each in identities(PREFIX, number)])
 
 
 def _configured(folder: Path, url: str, limit: int) -> Path:

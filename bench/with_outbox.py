@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from config import load
 from config.loading import FILE_VARIABLE
-from orderflow_outbox import NewMessage, enqueue_many
+from orderflow_outbox import enqueue_many
 from orderflow_outbox.publishing import Publisher
 from worker import schema
 from worker.database import connect
@@ -22,7 +22,7 @@ from worker.supervisor import Part
 from worker.up import parts_of
 
 from .contestant import CHILDREN, Contestant, Place
-from .orders import CHANNEL, OPERATION, PASSWORD, USER, document
+from .orders import PASSWORD, USER, order
 
 DEFAULT_WINDOW = 256
 BATCH = 500
@@ -72,7 +72,7 @@ class Outbox(Contestant):
         """Enqueue in transactions of many."""
         for first in range(0, len(these), BATCH):
             with self._engine.begin() as connection:
-                enqueue_many(connection, [_new(each) for each in these[first : first + BATCH]])
+                enqueue_many(connection, [order(each) for each in these[first : first + BATCH]])
 
     def pause(self) -> None:
         """Hold the destination."""
@@ -99,13 +99,3 @@ class Outbox(Contestant):
     @property
     def _variables(self) -> dict[str, str]:
         return {FILE_VARIABLE: str(self.file)}
-
-
-def _new(identity: str) -> NewMessage:
-    return NewMessage(
-        OPERATION,
-        document(identity),
-        channel=CHANNEL,
-        key=f"order:{identity}",
-        idempotency_key=identity,
-    )

@@ -208,6 +208,7 @@ def comparison(**changes: Any) -> Comparison:
 def test_a_figure_is_judged_in_its_direction_by_its_median(changes: dict[str, Any], met: bool | None) -> None:
     told = as_json(comparison(**changes))
     assert told["met"] is met
+    assert told["target"] == changes.get("most_added", changes.get("target", 2.0))
     assert (told["figure"], told["ratio"], told["least_ratio"], told["greatest_ratio"]) == ("speed", 2, 1, 9)
 
 
@@ -221,6 +222,16 @@ def test_a_person_is_shown_what_a_figure_is_meant_to_be_and_whether_it_is() -> N
     assert good.split()[-3:] == ["≥", "2", "met"]
     assert bad.split()[-3:] == ["≤", "1.9", "missed"]
     assert besides == "speed: 3 rounds; 4 of 5 messages accepted, 1 received twice; shoes 2"
+
+
+def test_a_figure_that_may_add_so_much_is_shown_by_what_it_adds() -> None:
+    console = Console(width=200, record=True, file=io.StringIO())
+    weighed = comparison(unit="MB", better="lower", target=None, most_added=20.0)
+    show([weighed], console)
+    line = console.export_text().splitlines()[1]
+    assert "+1 MB (0–8)" in line
+    assert line.split()[-5:] == ["≤", "20", "MB", "more", "met"]
+    assert (as_json(weighed)["added"], as_json(weighed)["target"]) == (1.0, 20.0)
 
 
 def test_the_receivers_answer_delivers_the_order_it_names() -> None:

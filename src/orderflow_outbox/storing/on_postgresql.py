@@ -1,7 +1,7 @@
 """Storing new messages in PostgreSQL: row, body and search terms by one statement.
 
 What a shop waits for there is the way to its database and back. One message travels as plain
-parameters, handed to the driver; many as arrays, one for each column, which for a single one would cost
+parameters, handed to the driver; many as texts, one for each column, which for a single one would cost
 more than storing it.
 """
 
@@ -26,13 +26,13 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.types import TypeEngine
 
-from orderflow_outbox.arrays import as_arrays, rows_given
 from orderflow_outbox.clock import database_now
 from orderflow_outbox.messages import CheckedMessage
 from orderflow_outbox.tables import body, message, message_numbers, unindexed
 from orderflow_outbox.types import UtcDateTime, moment_of
 
 from .by_driver import Driver, DriverStatement
+from .in_texts import as_texts, rows_in_texts
 from .rows import AT_FIRST, SAME_IDENTITY, Stored, body_row, message_row
 
 MESSAGES_PER_STATEMENT = 500
@@ -57,6 +57,7 @@ _BODY: dict[str, TypeEngine[Any]] = {
     "headers_json": Text(),
 }
 _GIVEN = {**_MESSAGE, **_BODY, "terms": Text(), "deliver_after": UtcDateTime()}
+_MANY = {"nth": Integer(), **_GIVEN}
 
 
 def store_one(connection: Connection, checked: CheckedMessage) -> Stored | None:
@@ -70,6 +71,9 @@ def store(connection: Connection, messages: Sequence[CheckedMessage]) -> list[St
     """Insert `messages`; see `orderflow_outbox.storing.store`."""
     stored: list[Stored | None] = []
     for group in _groups(messages):
+        if len(group) == 1:
+            stored.append(store_one(connection, group[0]))
+            continue
         rows = connection.execute(_store_many, _many(group))
         by_place = {row.place: Stored(row.id, row.created_at, row.due_at) for row in rows}
         stored += [by_place.get(place) for place in range(len(group))]
@@ -83,12 +87,12 @@ def _groups(messages: Sequence[CheckedMessage]) -> Iterator[Sequence[CheckedMess
             yield messages[start:place]
             start, size = place, 0
         size += len(each.payload or b"")
-    yield messages[start:]
+    if start < len(messages):
+        yield messages[start:]
 
 
-def _many(messages: Sequence[CheckedMessage]) -> dict[str, list[Any]]:
-    rows = [_row(each) for each in messages]
-    return {"nth": list(range(len(rows))), **as_arrays(_GIVEN, rows)}
+def _many(messages: Sequence[CheckedMessage]) -> dict[str, str]:
+    return as_texts(_MANY, [{"nth": place, **_row(each)} for place, each in enumerate(messages)])
 
 
 def _row(checked: CheckedMessage) -> dict[str, Any]:
@@ -100,7 +104,7 @@ def _row(checked: CheckedMessage) -> dict[str, Any]:
     }
 
 
-# The statements. Rows given by arrays come through unnest; a number is drawn before its row is
+# The statements. Rows given by texts come through unnest; a number is drawn before its row is
 # inserted, because the row holds it twice: as its id, and as its place in the order of its key.
 
 
@@ -147,7 +151,7 @@ def _statement_for_one() -> Any:
 
 
 def _statement_for_many() -> Any:
-    given = rows_given("given", {"nth": Integer(), **_GIVEN})
+    given = rows_in_texts("given", _MANY)
     in_order = select(given).order_by(given.c.nth).subquery("in_order")
     new = select(message_numbers.next_value().label("id"), in_order).cte("new")
     stored = _insert_messages(new, new.c)
