@@ -57,7 +57,7 @@ def take(stage: Stage, plan: Plan, watch: Watch) -> list[Comparison]:
         Comparison(
             figure=figure,
             unit="ms",
-            against="a Celery task a message",
+            against="a Celery task a stored message",
             ours=tuple(quantile(each.milliseconds, share) for each in ours),
             baseline=tuple(quantile(each.milliseconds, share) for each in plain),
             better="lower",

@@ -16,6 +16,7 @@ from celery import Celery
 from celery.signals import worker_process_init
 
 SEND = "bench.plain.send"
+SEND_STORED = "bench.plain.send_stored"
 QUEUE = "plain"
 BROKER_VARIABLE = "BENCH_BROKER_URL"
 DATABASE_VARIABLE = "BENCH_DATABASE_URL"
@@ -33,6 +34,8 @@ _TABLE = """
         sent_at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP
     )
 """
+_STORED = "CREATE TABLE plain_message (identity text PRIMARY KEY, document text NOT NULL)"
+_DOCUMENT = "SELECT document FROM plain_message WHERE identity = {0}"
 _RESULT = "INSERT INTO plain_result (identity, status, reply) VALUES ({0}, {0}, {0})"
 
 app = Celery("plain", broker=os.environ.get(BROKER_VARIABLE), set_as_current=False)
@@ -52,6 +55,7 @@ class Child:
     client: httpx.Client
     database: Any
     result: str
+    document: str
 
 
 def connect(url: str) -> Any:
@@ -68,9 +72,10 @@ def connect(url: str) -> Any:
     return connection
 
 
-def make_table(url: str) -> None:
-    """Make the table of results."""
+def make_tables(url: str) -> None:
+    """Make the table of results, and that of messages which a shop stores."""
     connection = connect(url)
+    connection.execute(_STORED)
     connection.execute(_TABLE.format(bytes="blob" if url.startswith(_SQLITE) else "bytea"))
     connection.close()
 
@@ -81,7 +86,8 @@ def open_connections(**_: Any) -> None:
     url = os.environ[DATABASE_VARIABLE]
     Child.client = httpx.Client(timeout=ATTEMPT_SECONDS)
     Child.database = connect(url)
-    Child.result = _RESULT.format("?" if url.startswith(_SQLITE) else "%s")
+    place = "?" if url.startswith(_SQLITE) else "%s"
+    Child.result, Child.document = _RESULT.format(place), _DOCUMENT.format(place)
 
 
 @app.task(name=SEND, autoretry_for=(httpx.HTTPError,), retry_backoff=True, acks_late=True, ignore_result=True)
@@ -90,3 +96,10 @@ def send(identity: str, document: str, headers: dict[str, str]) -> None:
     reply = Child.client.post(os.environ[URL_VARIABLE], content=document.encode(), headers=headers)
     reply.raise_for_status()
     Child.database.execute(Child.result, (identity, reply.status_code, reply.content))
+
+
+@app.task(name=SEND_STORED, autoretry_for=(httpx.HTTPError,), retry_backoff=True, acks_late=True)
+def send_stored(identity: str, headers: dict[str, str]) -> None:
+    """Post a document that its shop has stored, and write down what came of it."""
+    (document,) = Child.database.execute(Child.document, (identity,)).fetchone()
+    send(identity, document, headers)

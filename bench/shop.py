@@ -14,19 +14,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from celery import Celery
-from sqlalchemy import Column, Connection, MetaData, String, Table, create_engine
+from sqlalchemy import Column, Connection, MetaData, String, Table, column, create_engine, table
 
 from orderflow_outbox import enqueue, hint_after_commit
 
 from .orders import CHANNEL, OPERATION, document, identities
 from .with_outbox import Outbox
-from .with_plain_task import send_task
+from .with_plain_task import send_stored
 
 WARM_UP = 20
 """Orders at the same pace before the ones that are told of."""
 
 _metadata = MetaData()
 _order = Table("shop_order", _metadata, Column("number", String(64), primary_key=True))
+_stored = table("plain_message", column("identity"), column("document"))
 
 
 def enqueue_order(connection: Connection, identity: str) -> None:
@@ -63,11 +64,13 @@ def trade(name: str, prefix: str, orders: int, seconds_between: float) -> dict[s
             connection.execute(_order.insert(), {"number": identity})
             if with_outbox:
                 enqueue_order(connection, identity)
+            else:
+                connection.execute(_stored.insert(), {"identity": identity, "document": document(identity)})
             connection.commit()
             moments[identity] = time.monotonic()
         # The end of the block has sent the outbox's hint.
         if not with_outbox:
-            send_task(app, identity)
+            send_stored(app, identity)
     return {identity: moments[identity] for identity in identities(prefix, orders)}
 
 

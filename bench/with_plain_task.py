@@ -34,8 +34,8 @@ class PlainTask(Contestant):
         super().__init__(place)
 
     def prepare(self) -> None:
-        """Make the table of results."""
-        plain.make_table(self.place.url)
+        """Make its tables."""
+        plain.make_tables(self.place.url)
 
     def parts(self) -> Sequence[Part]:
         """Return the broker, the same program as the service's, and the worker."""
@@ -75,3 +75,8 @@ class PlainTask(Contestant):
 def send_task(app: Celery, identity: str) -> None:
     """Publish the task that sends the order of this identity: the request the outbox would make."""
     app.send_task(plain.SEND, args=[identity, document(identity), headers(identity)], queue=plain.QUEUE)
+
+
+def send_stored(app: Celery, identity: str) -> None:
+    """Publish the task that sends the order of this identity, which its shop has stored."""
+    app.send_task(plain.SEND_STORED, args=[identity, headers(identity)], queue=plain.QUEUE)

@@ -54,7 +54,7 @@ def planned(engine: Engine, act: Callable[[], Any]) -> list[Planned]:
     def explain(
         connection: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
     ) -> None:
-        if not statement.startswith(("SELECT", "UPDATE", "INSERT")):
+        if not statement.startswith(("SELECT", "UPDATE", "INSERT", "WITH")):
             return
         driver = connection.connection.driver_connection
         assert driver is not None

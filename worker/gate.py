@@ -212,6 +212,7 @@ class Ask(NamedTuple):
         unspent: requests that it was allowed to begin, and has not.
         probe_begun: whether the probe that it was last allowed has been begun.
         answers: good ones since it asked before, with the moment each request was begun and its seconds.
+        keeps: whether it would keep a slot, if nobody else has a use for it, since it had one of late.
     """
 
     wanted: int
@@ -219,6 +220,7 @@ class Ask(NamedTuple):
     unspent: int = 0
     probe_begun: bool = False
     answers: Sequence[tuple[datetime, float]] = ()
+    keeps: bool = False
 
 
 class Admission(NamedTuple):

@@ -27,6 +27,9 @@ ASKED_AGAIN_AFTER_SECONDS = FETCHED_EVERY.total_seconds()
 """How soon an engine asks again that has too few or too many, or more in use than it may go on holding."""
 INFINITY = float("inf")
 
+KEPT_SECONDS = 10.0
+"""So long after the last request a slot is kept for the next: to ask for one takes longer than to claim."""
+
 MOST_ANSWERS = 1000
 """So many of the latest good answers are told of when asking."""
 
@@ -63,6 +66,7 @@ class Holding:
         self._in_store_thread = in_store_thread
         self._monotonic = monotonic
         self._asked_at = dict.fromkeys(destinations, float("-inf"))
+        self._used_at = dict.fromkeys(destinations, float("-inf"))
         self._in_vain: set[str] = set()
         self._shut: set[str] = set()
         self._probing: set[str] = set()
@@ -77,6 +81,7 @@ class Holding:
 
     def begins(self, destination: str) -> bool:
         """Note that a request is begun; return whether it is a probe."""
+        self._used_at[destination] = self._monotonic()
         if destination in self._probing:
             self._probes_begun.add(destination)
         return destination in self._probing
@@ -121,15 +126,19 @@ class Holding:
     def _useful(self, wanted: Mapping[str, int]) -> dict[str, int]:
         return {name: min(wanted[name], each.window) for name, each in self._destinations.items()}
 
+    def _keeps(self, name: str) -> bool:
+        return self._monotonic() < self._used_at[name] + KEPT_SECONDS
+
     def _seconds_left(self, name: str, wanted: int) -> float:
         slots = self.slots[name]
+        enough = max(wanted, 1 if self._keeps(name) and slots.held else 0)
         if not (wanted or slots.held or slots.in_use):
             return INFINITY
         if wanted and not slots.held and name not in self._in_vain | self._shut:
             return 0.0  # a message has come after a pause
         # Whoever holds them all finds out soon whether another has come for some.
         uneasy = (
-            wanted != slots.held
+            enough != slots.held
             or slots.in_use > slots.held
             or slots.held == self._destinations[name].window
             or slots.to_begin is not None
@@ -140,7 +149,8 @@ class Holding:
     def _ask_for(self, name: str, wanted: int) -> Ask:
         slots, answers = self.slots[name], tuple(self._answers[name])
         self._answers[name].clear()
-        return Ask(wanted, slots.in_use, slots.take_back(), name in self._probes_begun, answers)
+        begun = name in self._probes_begun
+        return Ask(wanted, slots.in_use, slots.take_back(), begun, answers, self._keeps(name))
 
     def _heed(self, name: str, granted: Granted, until: float) -> None:
         for names, belongs in ((self._shut, granted.is_shut), (self._probing, granted.is_probe)):

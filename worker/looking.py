@@ -94,18 +94,22 @@ class Looker:
         return look
 
     def _claim_at_once(self, room: Mapping[str, int], begun: float) -> Look | None:
-        """Claim in the transaction that reads the gates; return None where nothing was to be had."""
+        """Claim by statements that look at the gates themselves; return None where nothing was to be had."""
         with self._store.writing() as transaction:
-            opens, shut = self._what_is_open(transaction, room)
             names = [
-                name for name in opens if opens[name] <= transaction.now and room[name] and name not in shut
+                name for name, number in room.items() if number and not self._is_paused(name, transaction)
             ]
-            look = self._claimed(transaction, names, room, begun)
+            look = self._claimed(transaction, names, room, begun, unless_shut=True)
             if not look.claims:
                 return None
-            others = [name for name in opens if opens[name] <= transaction.now and not room[name]]
-            without_room = frozenset(name for name in others if self._wait(transaction, name) <= 0)
+            others = [name for name, number in room.items() if not number]
+            opens, shut = self._what_is_open(transaction, others)
+            open_now = [name for name, moment in opens.items() if moment <= transaction.now]
+            without_room = frozenset(name for name in open_now if self._wait(transaction, name) <= 0)
         return replace(look, full=look.full | without_room, shut=shut)
+
+    def _is_paused(self, name: str, transaction: Transaction) -> bool:
+        return paused_by_calendar(self._pauses.get(name, ()), transaction.now) is not None
 
     def _look_first(self, room: Mapping[str, int], begun: float) -> Look:
         waits, shut = self._what_is_due(room)
@@ -139,12 +143,16 @@ class Looker:
         self, transaction: Transaction, destinations: Collection[str]
     ) -> tuple[dict[str, datetime], frozenset[str]]:
         """Return from when on each destination may be sent to, and which ones are shut to this engine."""
-        opens, shut, now = {}, set(), transaction.now
+        opens: dict[str, datetime] = {}
+        shut: set[str] = set()
+        if not destinations:
+            return opens, frozenset(shut)
+        now = transaction.now
         for name, gate in gates.read(transaction, destinations).items():
             pauses = self._pauses.get(name, ())
             moment = opens_at(gate, self._engine, now, pauses)
             opens[name] = now + timedelta(seconds=self._longest_wait) if moment is None else moment
-            paused = paused_by_calendar(pauses, now) is not None
+            paused = self._is_paused(name, transaction)
             if (paused or gate.is_shut(now)) and gate.prober != self._engine:
                 shut.add(name)
         return opens, frozenset(shut)
@@ -160,7 +168,12 @@ class Looker:
             return self._claimed(transaction, names, room, begun)
 
     def _claimed(
-        self, transaction: Transaction, names: Sequence[str], room: Mapping[str, int], begun: float
+        self,
+        transaction: Transaction,
+        names: Sequence[str],
+        room: Mapping[str, int],
+        begun: float,
+        unless_shut: bool = False,
     ) -> Look:
         claimed = {
             name: claim(
@@ -170,6 +183,7 @@ class Looker:
                 self._lease,
                 self._frontier.since(name),
                 paused_operations(self._pauses.get(name, ()), transaction.now),
+                unless_shut,
             )
             for name in names
         }

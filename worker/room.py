@@ -11,10 +11,12 @@ from .in_hand import InHand
 AHEAD_SECONDS = 0.15
 """What is claimed ahead is sent within this time, going by the latest answers."""
 MOST_AHEAD = 250
-"""No more than these wait for a slot, or as many as there are slots: at a stop they are given back."""
+"""No more than these wait for a slot, or as many as there are slots: a stop gives them back."""
+MOST_AHEAD_OF_A_SLOT = 4
+"""Nor than so many for each slot: the other engines are to have their share."""
 COUNTED_SECONDS = 0.2
 REFILLED_FROM = 0.67
-"""Claimed is so large a share of what may wait, or more: a claim of a few takes hardly less than one of many."""
+"""So large a share of what may wait is claimed, or more: a few take hardly less than many."""
 
 
 class Pace:
@@ -65,7 +67,8 @@ class Room:
         room = {}
         for name, slots in self._holding.slots.items():
             held = slots.held
-            ahead = max(held, min(MOST_AHEAD, int(self._paces[name].per_second * AHEAD_SECONDS)))
+            soon = int(self._paces[name].per_second * AHEAD_SECONDS)
+            ahead = max(held, min(soon, MOST_AHEAD, MOST_AHEAD_OF_A_SLOT * held))
             free, least = held + ahead - self._in_hand.number(name), max(1, int(ahead * REFILLED_FROM))
             if slots.to_begin is not None:
                 free, least = min(free, slots.to_begin - self._in_hand.waiting(name)), 1

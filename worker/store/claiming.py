@@ -11,19 +11,21 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import and_, bindparam, exists, literal_column, select, update
+from sqlalchemy import Boolean, and_, bindparam, exists, literal_column, or_, select, update
 
 from orderflow_outbox import State
-from orderflow_outbox.tables import body, message
+from orderflow_outbox.tables import body, gate, message
+from worker.breaker import BreakerState
 from worker.deliveries import Claim
+from worker.gate import OPEN
 
+from .bulk import takes_arrays
 from .given import is_given
+from .leasing import OF_A_CLAIM, OF_ITS_BODY, claim_of, is_pending, lease_all, leasing
 from .transactions import Transaction
 
 _elder = message.alias("elder")
 
-# Literals, not parameters: only so can a planner tell that a partial index covers the statement.
-is_pending = message.c.state == literal_column(f"'{State.PENDING}'")
 is_sending = message.c.state == literal_column(f"'{State.SENDING}'")
 is_due = and_(is_pending, message.c.due_at.is_not(None))
 is_parked = and_(is_pending, message.c.due_at.is_(None), message.c.blocks, message.c.key.is_not(None))
@@ -45,6 +47,15 @@ PARKING_ROUNDS = 10
 THE_START = datetime(1970, 1, 1, tzinfo=UTC)
 """Earlier than any message."""
 
+_is_shut = exists().where(
+    gate.c.destination == bindparam("of_destination"),
+    or_(
+        gate.c.state != OPEN,
+        gate.c.breaker != BreakerState.CLOSED.value,
+        gate.c.paused_until > bindparam("moment", type_=gate.c.paused_until.type),
+    ),
+)
+
 _candidates = (
     select(message.c.id, message.c.operation, message.c.due_at, has_elder.label("blocked"))
     .where(
@@ -52,10 +63,24 @@ _candidates = (
         is_due,
         message.c.due_at >= bindparam("since"),
         message.c.due_at <= bindparam("moment"),
+        or_(bindparam("though_shut", type_=Boolean()), ~_is_shut),
     )
     .order_by(message.c.due_at, message.c.id)
     .limit(bindparam("room"))
     .with_for_update(skip_locked=True, of=message)
+)
+_found = _candidates.cte("found")
+_taken = (
+    leasing.where(message.c.id.in_(select(_found.c.id).where(~_found.c.blocked)))
+    .returning(*OF_A_CLAIM)
+    .cte("taken")
+)
+_find_and_lease = (
+    select(_found.c.id.label("found"), _found.c.due_at, _found.c.blocked, *_taken.c, *OF_ITS_BODY)
+    .select_from(
+        _found.outerjoin(_taken, _taken.c.id == _found.c.id).outerjoin(body, body.c.message_id == _taken.c.id)
+    )
+    .order_by(_found.c.id)
 )
 _next_due = (
     select(message.c.due_at)
@@ -88,42 +113,6 @@ _set_due = (
     update(message)
     .where(is_given(message.c.id), is_pending)
     .values(due_at=bindparam("when_due", type_=message.c.due_at.type))
-)
-_lease = (
-    update(message)
-    .where(is_given(message.c.id), is_pending)
-    .values(
-        state=State.SENDING.value,
-        attempts=message.c.attempts + 1,
-        lease_token=message.c.lease_token + 1,
-        lease_until=bindparam("until"),
-    )
-)
-_OF_A_CLAIM = (
-    "id",
-    "destination",
-    "operation",
-    "channel",
-    "organisation",
-    "key",
-    "version",
-    "idempotency_key",
-    "lease_token",
-    "attempts",
-    "tries",
-    "in_doubt",
-    "created_at",
-    "expires_at",
-)
-leased = (
-    select(*(message.c[name] for name in _OF_A_CLAIM), body.c.payload, body.c.query, body.c.headers)
-    .join_from(message, body, body.c.message_id == message.c.id)
-    # Both are found by number: a planner left to join them may read every body there is.
-    .where(
-        is_given(message.c.id),
-        is_given(body.c.message_id),
-    )
-    .order_by(message.c.id)
 )
 
 
@@ -159,29 +148,52 @@ def claim(
     lease: timedelta,
     since: datetime | None = None,
     paused: Mapping[str, datetime] = MappingProxyType({}),
+    unless_shut: bool = False,
 ) -> Claimed:
     """Lease up to `room` due messages of `destination`, and park those that wait for an elder.
 
     Args:
         since: look no further back than this.
         paused: operations of which nothing is sent until the moment given; their messages are due then.
+        unless_shut: whether the gate is looked at here; else it was, and may be shut but for a probe.
     """
-    connection = transaction.connection
-    free, more, earliest = _free(transaction, destination, room, since or THE_START, paused)
-    if free:
-        connection.execute(_lease, {"ids": free, "until": transaction.now + lease})
-    rows = connection.execute(leased, {"ids": free}).all() if free else []
-    return Claimed([claim_of(row, transaction.now) for row in rows], more, earliest)
+    given = {
+        "of_destination": destination,
+        "since": since or THE_START,
+        "moment": transaction.now,
+        "though_shut": not unless_shut,
+    }
+    if takes_arrays(transaction.connection) and not paused:
+        return _claim_in_one(transaction, given, room, lease)
+    free, more, earliest = _free(transaction, given, room, paused)
+    return Claimed(lease_all(transaction, free, lease), more, earliest)
+
+
+def _claim_in_one(transaction: Transaction, given: Mapping[str, Any], room: int, lease: timedelta) -> Claimed:
+    """Claim by one statement, as far as nothing is in the way of what is due; then look past that."""
+    now = transaction.now
+    rows = transaction.connection.execute(
+        _find_and_lease, {**given, "room": room, "until": now + lease}
+    ).all()
+    claims = [claim_of(row, now) for row in rows if not row.blocked]
+    earliest = min((row.due_at for row in rows), default=None)
+    more = len(rows) == room
+    if len(claims) == len(rows):
+        return Claimed(claims, more, earliest)
+    _park_behind_elders(transaction, [row.found for row in rows if row.blocked])
+    if not more:
+        return Claimed(claims, more, earliest)
+    further, more, _ = _free(transaction, given, room - len(claims), {})
+    return Claimed([*claims, *lease_all(transaction, further, lease)], more, earliest)
 
 
 def _free(
-    transaction: Transaction, destination: str, room: int, since: datetime, paused: Mapping[str, datetime]
+    transaction: Transaction, given: Mapping[str, Any], room: int, paused: Mapping[str, datetime]
 ) -> tuple[list[int], bool, datetime | None]:
     """Return up to `room` due messages that wait for nobody, whether more may be due, and since when any is.
 
     The others it meets are parked or put off, so many of them that they do not keep the rest waiting.
     """
-    given = {"of_destination": destination, "since": since, "moment": transaction.now}
     looked_at, earliest = room, None
     for _ in range(PARKING_ROUNDS):
         candidates = transaction.connection.execute(_candidates, {**given, "room": looked_at}).all()
@@ -225,27 +237,3 @@ def _park_behind_elders(transaction: Transaction, ids: list[int]) -> None:
     uncertain = [message_id for message_id, elder in elders.items() if elder not in held]
     if uncertain:
         connection.execute(_set_due, {"ids": uncertain, "when_due": transaction.now + LOOK_AGAIN_AFTER})
-
-
-def claim_of(row: Any, now: datetime) -> Claim:
-    """Return a leased message's row as the claim on it."""
-    return Claim(
-        id=row.id,
-        destination=row.destination,
-        operation=row.operation,
-        channel=row.channel,
-        organisation=row.organisation,
-        key=row.key,
-        version=row.version,
-        idempotency_key=row.idempotency_key,
-        token=row.lease_token,
-        attempt=row.attempts,
-        tries=row.tries,
-        in_doubt=row.in_doubt,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        claimed_at=now,
-        payload=row.payload,
-        query=row.query,
-        headers=row.headers,
-    )

@@ -15,7 +15,7 @@ from orderflow_outbox.tables import attempt, audit, body, dead_letter, incident,
 
 from .burying import is_open
 from .children import identities_of_children
-from .claiming import is_pending
+from .leasing import is_pending
 from .transactions import Transaction
 
 Row = RowMapping

@@ -15,7 +15,8 @@ from orderflow_outbox.tables import message
 from orderflow_outbox.unparking import KEY, unparking
 
 from .bulk import takes_arrays
-from .claiming import has_elder, is_parked, is_pending
+from .claiming import has_elder, is_parked
+from .leasing import is_pending
 from .transactions import Transaction
 
 BATCH = 500

@@ -9,7 +9,7 @@ from sqlalchemy import insert, literal, select, update
 from orderflow_outbox import Resolution, State
 from orderflow_outbox.tables import audit, body, dead_letter, message, term, unindexed
 
-from .claiming import is_pending
+from .leasing import is_pending
 from .ordering import unblock
 from .transactions import Transaction
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -71,6 +71,8 @@ def take(
         usable = min(ask.in_use + admission.window, max(1, settings.window - others))
     else:
         fair = fair_shares(admission.window, wants)[engine]
+        if ask.keeps and admission.to_begin is None and _are_plenty(admission.window, wants):
+            fair = max(fair, 1)
         usable = min(fair, may_take(admission.window, held, engine))
     granted = Granted(usable, admission.to_begin, after.prober == engine, admission == SHUT)
     if not (usable or ask.in_use or ask.wanted):
@@ -83,6 +85,11 @@ def take(
         .on_conflict_do_update(index_elements=[gate_share.c.destination, gate_share.c.engine], set_=values)
     )
     return granted
+
+
+def _are_plenty(window: int, wants: Mapping[str, int]) -> bool:
+    """Tell whether there are slots for which no engine has a use, and two for each engine."""
+    return sum(wants.values()) < window >= 2 * len(wants)
 
 
 def _shares(transaction: Transaction, destination: str, engine: str, lasting: timedelta) -> Sequence[Any]:

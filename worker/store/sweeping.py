@@ -12,8 +12,9 @@ from worker.deliveries import Claim
 
 from .aging import Lifetimes, past_end
 from .attempts import RESCUED
-from .claiming import claim_of, is_due, is_parked, is_pending, is_sending, leased
+from .claiming import is_due, is_parked, is_sending
 from .given import is_given
+from .leasing import claim_of, is_pending, leased
 from .transactions import Transaction
 
 BATCH = 500

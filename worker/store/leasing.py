@@ -1,0 +1,94 @@
+"""Leasing: what is written on a message when an engine takes it, and what the engine is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Select, Update, bindparam, literal_column, select, update
+
+from orderflow_outbox import State
+from orderflow_outbox.tables import body, message
+from worker.deliveries import Claim
+
+from .given import IDS, is_given
+from .transactions import Transaction
+
+# Literals, not parameters: only so can a planner tell that a partial index covers the statement.
+is_pending = message.c.state == literal_column(f"'{State.PENDING}'")
+
+OF_A_CLAIM = tuple(
+    message.c[name]
+    for name in (
+        "id",
+        "destination",
+        "operation",
+        "channel",
+        "organisation",
+        "key",
+        "version",
+        "idempotency_key",
+        "lease_token",
+        "attempts",
+        "tries",
+        "in_doubt",
+        "created_at",
+        "expires_at",
+    )
+)
+OF_ITS_BODY = (body.c.payload, body.c.query, body.c.headers)
+
+leasing = (
+    update(message)
+    .where(is_pending)
+    .values(
+        state=State.SENDING.value,
+        attempts=message.c.attempts + 1,
+        lease_token=message.c.lease_token + 1,
+        lease_until=bindparam("until"),
+    )
+)
+"""Leases messages; whoever uses it says which."""
+
+_lease: Update = leasing.where(is_given(message.c.id))
+leased: Select[Any] = (
+    select(*OF_A_CLAIM, *OF_ITS_BODY)
+    .join_from(message, body, body.c.message_id == message.c.id)
+    # Both are found by number: a planner left to join them may read every body there is.
+    .where(is_given(message.c.id), is_given(body.c.message_id))
+    .order_by(message.c.id)
+)
+
+
+def lease_all(transaction: Transaction, ids: Sequence[int], lease: timedelta) -> list[Claim]:
+    """Lease pending messages that the transaction has locked, and return the claims on them."""
+    if not ids:
+        return []
+    connection = transaction.connection
+    connection.execute(_lease, {IDS: ids, "until": transaction.now + lease})
+    return [claim_of(row, transaction.now) for row in connection.execute(leased, {IDS: ids})]
+
+
+def claim_of(row: Any, now: datetime) -> Claim:
+    """Return a leased message's row as the claim on it."""
+    return Claim(
+        id=row.id,
+        destination=row.destination,
+        operation=row.operation,
+        channel=row.channel,
+        organisation=row.organisation,
+        key=row.key,
+        version=row.version,
+        idempotency_key=row.idempotency_key,
+        token=row.lease_token,
+        attempt=row.attempts,
+        tries=row.tries,
+        in_doubt=row.in_doubt,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        claimed_at=now,
+        payload=row.payload,
+        query=row.query,
+        headers=row.headers,
+    )
