@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine, text
 
 from orderflow_outbox import WhenDead, enqueue
+from orderflow_outbox.states import HELD
 from tests.databases import on_postgresql
 from tests.documents import order
 from tests.rig import eventually
@@ -32,12 +34,17 @@ from tests.steps import (
     row,
     set_row,
 )
+from worker.breaker import BreakerState
 from worker.looking import Looker
 from worker.replay import hold, resume
 from worker.settling import settle
+from worker.store import gates, leasing
 from worker.store.claiming import LOOK_AGAIN_AFTER, claim, next_due
+from worker.store.leasing import MOST_BYTES, fitting
 from worker.store.recording import record
 from worker.store.transactions import Store
+
+LATEST = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -305,3 +312,83 @@ def test_whoever_records_an_elder_sees_the_message_parked_behind_it_at_that_mome
             eventually(lambda: waits_for_a_lock(engine), 5)
         assert recording.result(5)
     assert claimed_ids(store) == [younger]
+
+
+LARGE = order("SO-LARGE").replace("</imports>", f"<!--{'x' * 4_000_000}--></imports>")
+
+
+@pytest.mark.parametrize(
+    "paused", [{}, {"return-import": LATEST}], ids=["nothing paused", "something paused"]
+)
+def test_a_claim_fetches_documents_up_to_a_bound_of_bytes(
+    engine: Engine, store: Store, paused: dict[str, datetime]
+) -> None:
+    ids = [put(engine, payload=LARGE) for _ in range(6)]
+    got, more = [], []
+    for _ in range(3):
+        with store.writing() as transaction:
+            claimed = claim(transaction, "main", 100, LEASE, paused=paused)
+        got.append([each.id for each in claimed.claims])
+        more.append(claimed.more)
+    at_once = MOST_BYTES // len(LARGE.encode())
+    assert at_once < len(ids)
+    assert got == [ids[:at_once], ids[at_once:], []]
+    assert more == [True, False, False]
+
+
+def test_a_document_larger_than_the_bound_is_claimed_alone(
+    engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leasing, "MOST_BYTES", 10)
+    ids = [put(engine) for _ in range(2)]
+    with store.writing() as transaction:
+        assert fitting(transaction, ids) == ids[:1]
+
+
+@pytest.mark.parametrize("gate", ["held", "breaker", "paused"])
+def test_what_is_claimed_at_once_is_nothing_of_a_destination_that_is_shut(
+    engine: Engine, store: Store, clock: Clock, gate: str
+) -> None:
+    put(engine)
+    with store.writing() as transaction:
+        before = gates.lock(transaction, "main")
+        shut = {
+            "held": replace(before, state=HELD),
+            "breaker": replace(before, breaker=replace(before.breaker, state=BreakerState.OPEN)),
+            "paused": replace(before, paused_until=clock.now + SECOND),
+        }
+        gates.write(transaction, "main", before, shut[gate], None)
+    with store.writing() as transaction:
+        assert claim(transaction, "main", 10, LEASE, unless_shut=True).claims == []
+        assert len(claim(transaction, "main", 10, LEASE).claims) == 1, "as by an engine that probes"
+
+
+def test_a_look_that_expects_something_tells_of_what_there_is_no_room_for(
+    engine: Engine, store: Store
+) -> None:
+    put(engine), put(engine, destination="other")
+    look = Looker(store, LEASE).look({"main": 5, "other": 0}, expecting=True)
+    assert [each.destination for each in look.claims] == ["main"]
+    assert look.full == {"other"}
+
+
+def test_a_look_that_expects_something_in_vain_looks_further(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    put(engine, deliver_after=clock.now + SECOND / 2)
+    look = Looker(store, LEASE).look({"main": 5}, expecting=True)
+    assert look.claims == []
+    assert look.wait == pytest.approx(0.5)
+
+
+def test_a_look_in_vain_at_a_shut_destination_forgets_nothing_that_waits_there(
+    engine: Engine, store: Store, clock: Clock
+) -> None:
+    looker = Looker(store, LEASE, monotonic=lambda: 0.0)
+    looker.look({"main": 5}, expecting=True)
+    put(engine, deliver_after=clock.now)
+    hold(store, "main", "test", "to see what is forgotten")
+    clock.forward(10 * SECOND)
+    assert looker.look({"main": 5}, expecting=True).claims == []
+    resume(store, "main", "test", "seen")
+    assert len(looker.look({"main": 5}, expecting=True).claims) == 1

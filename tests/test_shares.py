@@ -26,7 +26,7 @@ from tests.steps import LEASE, SECOND, Clock, another_connection, destinations, 
 from worker import holding
 from worker.breaker import BreakerState
 from worker.gate import Ask
-from worker.holding import LASTING, Holding
+from worker.holding import KEPT_SECONDS, LASTING, Holding
 from worker.sharing import fair_shares
 from worker.slots import Slots
 from worker.store import gates
@@ -263,6 +263,36 @@ def test_a_message_that_comes_after_a_pause_does_not_wait_for_a_slot(store: Stor
         assert slots_of.slots["main"].held
 
     asyncio.run(story())
+
+
+def test_an_engine_keeps_a_slot_for_the_next_message_for_a_while(store: Store) -> None:
+    now = [0.0]
+
+    async def at_once(work: Callable[[], dict[str, Granted]]) -> dict[str, Granted]:
+        return work()
+
+    async def story() -> None:
+        slots_of = Holding(store, destinations(), LEASE, at_once, lambda: now[0])
+        held = []
+        await slots_of.renew({"main": 8})
+        slots_of.begins("main")
+        for seconds in (0.3, 1.5, 2.6, KEPT_SECONDS + 0.1, KEPT_SECONDS + 1.2):
+            now[0] = seconds
+            await slots_of.renew({"main": 0})
+            held.append(slots_of.slots["main"].held)
+        assert held == [1, 1, 1, 0, 0]
+
+    asyncio.run(story())
+
+
+def test_a_slot_is_kept_only_where_there_are_plenty(store: Store) -> None:
+    keeps = Ask(wanted=0, keeps=True)
+    for others, kept in ((WINDOW - 1, 1), (WINDOW, 0)):
+        with store.writing() as transaction:
+            for engine, ask in (("a", Ask(others)), ("b", keeps), ("a", Ask(0))):
+                slots = take(transaction, "main", MAIN, engine, ask, lasting=LASTING, lease=LEASE).slots
+                if engine == "b":
+                    assert slots == kept
 
 
 def test_tokens_that_were_not_used_are_handed_back_with_the_next_question(store: Store) -> None:

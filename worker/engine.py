@@ -146,7 +146,7 @@ class Engine:
             while not self._stopping:
                 look = await self._claim()
                 for claim in look.claims:
-                    self._in_hand.take(claim.destination, partial(self._deliver, claim, look.lease_ends))
+                    self._in_hand.take(claim, partial(self._deliver, claim, look.lease_ends))
                 await self._rest(look)
             self._chores.stop()
             await self._drain()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 
+from .deliveries import Claim
+
 
 class InHand:
     """The tasks of messages in hand, by destination; used in one event loop."""
@@ -13,10 +15,13 @@ class InHand:
         names = list(destinations)
         self._waiting: dict[str, set[asyncio.Task[None]]] = {name: set() for name in names}
         self._sending: dict[str, set[asyncio.Task[None]]] = {name: set() for name in names}
+        self._bytes = 0
 
-    def take(self, destination: str, deliver: Callable[[], Coroutine[None, None, None]]) -> None:
+    def take(self, claim: Claim, deliver: Callable[[], Coroutine[None, None, None]]) -> None:
         """Begin a message's task, which waits until it says that it sends."""
-        task = asyncio.create_task(deliver())
+        task, destination, size = asyncio.create_task(deliver()), claim.destination, len(claim.payload or b"")
+        self._bytes += size
+        task.add_done_callback(lambda _: self._let_go_of(size))
         for tasks in (self._waiting[destination], self._sending[destination]):
             task.add_done_callback(tasks.discard)
         self._waiting[destination].add(task)
@@ -33,6 +38,14 @@ class InHand:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (a coroutine runs in a task)
         self._sending[destination].discard(task)
+
+    def _let_go_of(self, size: int) -> None:
+        self._bytes -= size
+
+    @property
+    def bytes(self) -> int:
+        """How large their documents are, together."""
+        return self._bytes
 
     def waiting(self, destination: str) -> int:
         """Return how many wait for a slot."""

@@ -188,7 +188,8 @@ class Looker:
             for name in names
         }
         for name, one in claimed.items():
-            self._frontier.met(name, one.earliest or transaction.now)
+            if one.earliest is not None:
+                self._frontier.met(name, one.earliest)
         claims = [each for one in claimed.values() for each in one.claims]
         over = outdated(transaction, claims, self._superseded_by)
         retire(transaction, [each for each in claims if each.id in over])

@@ -14,6 +14,8 @@ MOST_AHEAD = 250
 """No more than these wait for a slot, or as many as there are slots: a stop gives them back."""
 MOST_AHEAD_OF_A_SLOT = 4
 """Nor than so many for each slot: the other engines are to have their share."""
+MOST_BYTES = 64 * 1024 * 1024
+"""With so many bytes of documents in hand, nothing more is claimed; one claim is less."""
 COUNTED_SECONDS = 0.2
 REFILLED_FROM = 0.67
 """So large a share of what may wait is claimed, or more: a few take hardly less than many."""
@@ -51,12 +53,19 @@ class Room:
         destinations: by name.
         holding: the slots that the engine holds.
         in_hand: the messages that it has.
+        monotonic: the process's clock.
     """
 
-    def __init__(self, destinations: Iterable[str], holding: Holding, in_hand: InHand) -> None:
+    def __init__(
+        self,
+        destinations: Iterable[str],
+        holding: Holding,
+        in_hand: InHand,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._holding = holding
         self._in_hand = in_hand
-        self._paces = {name: Pace() for name in destinations}
+        self._paces = {name: Pace(monotonic) for name in destinations}
 
     def answered(self, destination: str) -> None:
         """Note that a request is over."""
@@ -64,7 +73,9 @@ class Room:
 
     def free(self) -> dict[str, int]:
         """Return how many messages each destination may claim, where it is time to claim any."""
-        room = {}
+        room: dict[str, int] = {}
+        if self._in_hand.bytes >= MOST_BYTES:
+            return room
         for name, slots in self._holding.slots.items():
             held = slots.held
             soon = int(self._paces[name].per_second * AHEAD_SECONDS)

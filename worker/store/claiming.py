@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Boolean, and_, bindparam, exists, literal_column, or_, select, update
+from sqlalchemy import Boolean, and_, bindparam, exists, func, literal_column, or_, select, update
 
 from orderflow_outbox import State
 from orderflow_outbox.tables import body, gate, message
@@ -21,7 +21,7 @@ from worker.gate import OPEN
 
 from .bulk import takes_arrays
 from .given import is_given
-from .leasing import OF_A_CLAIM, OF_ITS_BODY, claim_of, is_pending, lease_all, leasing
+from .leasing import MOST_BYTES, OF_A_CLAIM, OF_ITS_BODY, claim_of, fitting, is_pending, lease_all, leasing
 from .transactions import Transaction
 
 _elder = message.alias("elder")
@@ -70,11 +70,15 @@ _candidates = (
     .with_for_update(skip_locked=True, of=message)
 )
 _found = _candidates.cte("found")
-_taken = (
-    leasing.where(message.c.id.in_(select(_found.c.id).where(~_found.c.blocked)))
-    .returning(*OF_A_CLAIM)
-    .cte("taken")
-)
+_size = select(func.length(body.c.payload)).where(body.c.message_id == _found.c.id).scalar_subquery()
+_in_order = (_found.c.due_at, _found.c.id)
+_sized = select(
+    *_found.c,
+    func.row_number().over(order_by=_in_order).label("place"),
+    func.sum(func.coalesce(_size, 0)).over(order_by=_in_order, rows=(None, 0)).label("bytes_so_far"),
+).cte("sized")
+_fits = and_(~_sized.c.blocked, or_(_sized.c.place == 1, _sized.c.bytes_so_far <= MOST_BYTES))
+_taken = leasing.where(message.c.id.in_(select(_sized.c.id).where(_fits))).returning(*OF_A_CLAIM).cte("taken")
 _find_and_lease = (
     select(_found.c.id.label("found"), _found.c.due_at, _found.c.blocked, *_taken.c, *OF_ITS_BODY)
     .select_from(
@@ -152,6 +156,8 @@ def claim(
 ) -> Claimed:
     """Lease up to `room` due messages of `destination`, and park those that wait for an elder.
 
+    They are fewer where their documents would be more than `MOST_BYTES` together.
+
     Args:
         since: look no further back than this.
         paused: operations of which nothing is sent until the moment given; their messages are due then.
@@ -166,7 +172,8 @@ def claim(
     if takes_arrays(transaction.connection) and not paused:
         return _claim_in_one(transaction, given, room, lease)
     free, more, earliest = _free(transaction, given, room, paused)
-    return Claimed(lease_all(transaction, free, lease), more, earliest)
+    fits = fitting(transaction, free)
+    return Claimed(lease_all(transaction, fits, lease), more or len(fits) < len(free), earliest)
 
 
 def _claim_in_one(transaction: Transaction, given: Mapping[str, Any], room: int, lease: timedelta) -> Claimed:
@@ -175,16 +182,18 @@ def _claim_in_one(transaction: Transaction, given: Mapping[str, Any], room: int,
     rows = transaction.connection.execute(
         _find_and_lease, {**given, "room": room, "until": now + lease}
     ).all()
-    claims = [claim_of(row, now) for row in rows if not row.blocked]
+    claims = [claim_of(row, now) for row in rows if row.id is not None]
+    blocked = [row.found for row in rows if row.blocked]
     earliest = min((row.due_at for row in rows), default=None)
-    more = len(rows) == room
-    if len(claims) == len(rows):
-        return Claimed(claims, more, earliest)
-    _park_behind_elders(transaction, [row.found for row in rows if row.blocked])
-    if not more:
-        return Claimed(claims, more, earliest)
+    all_taken = len(claims) + len(blocked) == len(rows)
+    if blocked:
+        _park_behind_elders(transaction, blocked)
+    if not (blocked and all_taken and len(rows) == room):
+        return Claimed(claims, not all_taken or len(rows) == room, earliest)
     further, more, _ = _free(transaction, given, room - len(claims), {})
-    return Claimed([*claims, *lease_all(transaction, further, lease)], more, earliest)
+    fits = fitting(transaction, further)
+    further_claims = lease_all(transaction, fits, lease)
+    return Claimed([*claims, *further_claims], more or len(fits) < len(further), earliest)
 
 
 def _free(

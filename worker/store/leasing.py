@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, Update, bindparam, literal_column, select, update
+from sqlalchemy import Select, Update, bindparam, func, literal_column, select, update
 
 from orderflow_outbox import State
 from orderflow_outbox.tables import body, message
@@ -39,6 +39,9 @@ OF_A_CLAIM = tuple(
 )
 OF_ITS_BODY = (body.c.payload, body.c.query, body.c.headers)
 
+MOST_BYTES = 16 * 1024 * 1024
+"""So many bytes of documents one claim fetches at most, or one message whatever its size."""
+
 leasing = (
     update(message)
     .where(is_pending)
@@ -59,6 +62,24 @@ leased: Select[Any] = (
     .where(is_given(message.c.id), is_given(body.c.message_id))
     .order_by(message.c.id)
 )
+
+
+_sizes = select(body.c.message_id, func.length(body.c.payload).label("size")).where(
+    is_given(body.c.message_id)
+)
+
+
+def fitting(transaction: Transaction, ids: Sequence[int]) -> list[int]:
+    """Return the first of `ids` whose documents are `MOST_BYTES` together, or less; the first of all fits."""
+    sizes = {row.message_id: row.size or 0 for row in transaction.connection.execute(_sizes, {IDS: ids})}
+    fits: list[int] = []
+    total = 0
+    for message_id in ids:
+        total += sizes.get(message_id, 0)
+        if fits and total > MOST_BYTES:
+            break
+        fits.append(message_id)
+    return fits
 
 
 def lease_all(transaction: Transaction, ids: Sequence[int], lease: timedelta) -> list[Claim]:

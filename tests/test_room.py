@@ -1,0 +1,83 @@
+"""How much an engine takes on: what it is about to send, and no more than it can hold."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.steps import destinations
+from worker.deliveries import Claim
+from worker.in_hand import InHand
+from worker.room import MOST_AHEAD, MOST_AHEAD_OF_A_SLOT, MOST_BYTES, Pace, Room
+from worker.slots import Slots
+
+
+class Held:
+    """Slots of one destination, held by an engine."""
+
+    def __init__(self, slots: int, to_begin: int | None = None) -> None:
+        self.slots = {"main": Slots(lambda: 0.0)}
+        self.slots["main"].grant(slots, 1.0, to_begin)
+
+
+def room_with(
+    slots: int, answers: int = 0, waiting: int = 0, size: int = 0, to_begin: int | None = None
+) -> dict[str, int]:
+    """Return the room of an engine with so many answers in the last second, and messages in hand."""
+    now = [0.0]
+
+    async def story() -> dict[str, int]:
+        in_hand = InHand(["main"])
+        room = Room(destinations(), Held(slots, to_begin), in_hand, lambda: now[0])  # type: ignore[arg-type]
+        for _ in range(answers):
+            room.answered("main")
+        now[0] = 1.0
+        for _ in range(waiting):
+            in_hand.take(claim_of_bytes(size), asyncio.Event().wait)  # type: ignore[arg-type]
+        return room.free()
+
+    return asyncio.run(story())
+
+
+def claim_of_bytes(size: int) -> Claim:
+    claim = object.__new__(Claim)
+    object.__setattr__(claim, "destination", "main")
+    object.__setattr__(claim, "payload", b"x" * size)
+    return claim
+
+
+def test_as_many_wait_as_there_are_slots_while_nothing_is_answered() -> None:
+    assert room_with(slots=8) == {"main": 16}
+    assert room_with(slots=8, waiting=12) == {}, "a claim of a few takes hardly less than one of many"
+
+
+def test_the_more_are_answered_the_more_are_claimed_ahead() -> None:
+    assert room_with(slots=40, answers=1000) == {"main": 40 + 150}
+    assert room_with(slots=128, answers=100_000) == {"main": 128 + MOST_AHEAD}
+
+
+def test_with_few_slots_few_wait_however_fast_the_answers() -> None:
+    assert room_with(slots=2, answers=100_000) == {"main": 2 + 2 * MOST_AHEAD_OF_A_SLOT}
+
+
+def test_nothing_is_claimed_without_a_slot_or_with_too_many_bytes_in_hand() -> None:
+    assert room_with(slots=0, answers=1000) == {}
+    assert room_with(slots=8, waiting=2, size=MOST_BYTES // 2) == {}
+    assert room_with(slots=8, waiting=2, size=MOST_BYTES // 2 - 1) == {"main": 14}
+
+
+def test_where_only_so_many_may_begin_no_more_are_claimed() -> None:
+    assert room_with(slots=8, to_begin=1) == {"main": 1}
+    assert room_with(slots=8, to_begin=0) == {}
+
+
+def test_the_pace_is_that_of_the_latest_answers() -> None:
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    for _ in range(50):
+        pace.count()
+    now[0] = 0.1
+    assert pace.per_second == 0, "too soon to tell"
+    now[0] = 0.5
+    assert pace.per_second == 100
+    now[0] = 1.0
+    assert pace.per_second == 0
