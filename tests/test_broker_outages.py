@@ -210,7 +210,7 @@ def test_a_worker_outlives_a_broker_that_goes_while_hints_are_under_way(tmp_path
         server.start()
         eventually(lambda: worker.said(CAN))
         assert worker.children() == children
-        assert deliver_by_hints(made, app) < 5
+        assert deliver_by_hints(made, app) < 8
         assert not worker.said("Traceback")
 
 
@@ -229,7 +229,7 @@ def test_children_that_die_while_the_broker_is_away_are_replaced(tmp_path: Path)
             eventually(lambda: made.states() == {"delivered"})
             server.start()
             eventually(lambda: worker.said(" ready."))
-            assert deliver_by_hints(made, make_app(config.load_settings(made.file))) < 5
+            assert deliver_by_hints(made, make_app(config.load_settings(made.file))) < 8
 
 
 # How long tries are apart

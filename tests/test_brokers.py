@@ -124,7 +124,7 @@ def test_a_worker_is_woken_and_heard(place: Place, reach: Callable[[Path], Reach
         eventually(lambda: worker.said(READY))
         app = app_of(made)
         with listening(app) as heard:
-            assert deliver_by_hints(made, app) < 5, "ten sleeps of a second each would take ten"
+            assert deliver_by_hints(made, app) < 8, "ten sleeps of a second each would take ten"
             eventually(lambda: "task-succeeded" in heard)
         assert app.control.ping(timeout=5, limit=1)
         assert CANNOT not in told(made)
@@ -221,7 +221,7 @@ def test_a_worker_with_a_wrong_password_says_so_and_delivers(place: Place) -> No
         assert wrong not in told(made)
         redis.Redis(port=server.port, password=PASSWORD).config_set("requirepass", wrong)
         eventually(lambda: worker.said(READY))
-        assert deliver_by_hints(made, app_of(made)) < 5
+        assert deliver_by_hints(made, app_of(made)) < 8
 
 
 def test_a_worker_whose_broker_forbids_a_command_says_so_once_and_delivers(place: Place) -> None:

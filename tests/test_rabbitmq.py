@@ -60,7 +60,7 @@ def test_a_worker_is_woken_and_heard_by_way_of_rabbitmq(place: Place, rabbitmq: 
         eventually(lambda: worker.said(READY))
         app = make_app(config.load_settings(made.file))
         with listening(app) as heard:
-            assert deliver_by_hints(made, app) < 5, "ten sleeps of a second each would take ten"
+            assert deliver_by_hints(made, app) < 8, "ten sleeps of a second each would take ten"
             eventually(lambda: "task-succeeded" in heard)
         assert app.control.ping(timeout=5, limit=1)
         assert not worker.said(CANNOT)
@@ -76,7 +76,7 @@ def test_rabbitmq_is_reached_over_tls_and_its_certificate_verified(place: Place,
         told = {"scheme": "amqps", "host": f"localhost:{proxy.port}", "ca": "ca.pem"}
         with rig(place, **settings(rabbitmq, place.folder, **told)) as made, made.worker() as worker:
             eventually(lambda: worker.said(READY))
-            assert deliver_by_hints(made, make_app(config.load_settings(made.file))) < 5
+            assert deliver_by_hints(made, make_app(config.load_settings(made.file))) < 8
             for wrong, why in [
                 ({"ca": "other.pem"}, "certificate verify failed"),
                 ({"ca": ""}, "certificate verify failed"),
@@ -137,7 +137,7 @@ def test_a_worker_outlives_a_restart_of_rabbitmq(place: Place, rabbitmq: RabbitM
         returned = time.monotonic()
         eventually(lambda: worker.said(CAN))
         app = make_app(config.load_settings(made.file))
-        assert deliver_by_hints(made, app) < 5
+        assert deliver_by_hints(made, app) < 8
         with listening(app) as heard:
             eventually(lambda: made.order(f"SO-{time.monotonic_ns()}") and "task-succeeded" in heard)
         assert time.monotonic() - returned < 30
