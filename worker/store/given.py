@@ -41,6 +41,11 @@ class _IsOneOf(FunctionElement[bool]):
     type = Boolean()
     inherit_cache = True
 
+    def self_group(self, against: Any = None) -> Any:
+        """Return itself: compared with 1, as what is true on SQLite, it would be no way to find rows by."""
+        del against
+        return self
+
 
 @compiles(_IsOneOf)
 def _in_sqlite(element: _IsOneOf, compiler: SQLCompiler, **options: Any) -> str:

@@ -33,6 +33,7 @@ from .bulk import takes_arrays
 from .burying import bury
 from .causes import AlertTimes
 from .children import insert_children
+from .claiming import is_sending
 from .given import IDS, is_given
 from .obsolescence import note_versions
 from .ordering import unblock
@@ -40,8 +41,7 @@ from .transactions import Transaction
 
 _held = (
     select(message.c.id, message.c.lease_token)
-    # The state comes as a value, so that nothing goes by the index of what is being sent, but by the number.
-    .where(is_given(message.c.id), message.c.state == bindparam("held_state"))
+    .where(is_given(message.c.id), is_sending)
     .order_by(message.c.id)
     .with_for_update()
 )
@@ -59,7 +59,8 @@ _GIVEN: dict[str, TypeEngine[Any]] = {
 
 
 def _settling(given: Mapping[str, ColumnElement[Any]]) -> Update:
-    # The state comes as a value here, too: a planner believes the index of what is being sent to be empty.
+    # The state comes as a value, not as a literal: the planner must not think of the index of what is
+    # being sent, which it believes to be empty, but go by the number.
     return (
         update(message)
         .where(
@@ -87,8 +88,7 @@ _settle_all = _settling(dict(rows_given("settled", _GIVEN).c.items())).where(is_
 def still_held(transaction: Transaction, claims: Sequence[Claim]) -> set[int]:
     """Return the ids of those `claims` whose lease nobody has taken over, locking them."""
     tokens = {claim.id: claim.token for claim in claims}
-    given = {IDS: list(tokens), "held_state": State.SENDING.value}
-    rows = transaction.connection.execute(_held, given).all()
+    rows = transaction.connection.execute(_held, {"ids": list(tokens)}).all()
     return {row.id for row in rows if tokens[row.id] == row.lease_token}
 
 
