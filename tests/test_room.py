@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from tests.steps import destinations
-from worker.deliveries import Claim
+from worker.deliveries import Claim, Outcome, Request
 from worker.in_hand import InHand
 from worker.room import MOST_AHEAD, MOST_AHEAD_OF_A_SLOT, MOST_BYTES, Pace, Room
 from worker.slots import Slots
+
+REQUEST = Request("POST", "https://orderflow.example/", {}, {}, b"")
 
 
 class Held:
@@ -20,7 +22,12 @@ class Held:
 
 
 def room_with(
-    slots: int, answers: int = 0, waiting: int = 0, size: int = 0, to_begin: int | None = None
+    slots: int,
+    answers: int = 0,
+    waiting: int = 0,
+    size: int = 0,
+    to_begin: int | None = None,
+    request: Request | None = REQUEST,
 ) -> dict[str, int]:
     """Return the room of an engine with so many answers in the last second, and messages in hand."""
     now = [0.0]
@@ -29,7 +36,7 @@ def room_with(
         in_hand = InHand(["main"])
         room = Room(destinations(), Held(slots, to_begin), in_hand, lambda: now[0])  # type: ignore[arg-type]
         for _ in range(answers):
-            room.answered("main")
+            room.answered(Outcome(claim_of_bytes(0), None, request=request))
         now[0] = 1.0
         for _ in range(waiting):
             in_hand.take(claim_of_bytes(size), asyncio.Event().wait)  # type: ignore[arg-type]
@@ -53,6 +60,10 @@ def test_as_many_wait_as_there_are_slots_while_nothing_is_answered() -> None:
 def test_the_more_are_answered_the_more_are_claimed_ahead() -> None:
     assert room_with(slots=40, answers=1000) == {"main": 40 + 150}
     assert room_with(slots=128, answers=100_000) == {"main": 128 + MOST_AHEAD}
+
+
+def test_what_was_given_back_unsent_makes_no_room() -> None:
+    assert room_with(slots=40, answers=1000, request=None) == {"main": 80}
 
 
 def test_with_few_slots_few_wait_however_fast_the_answers() -> None:

@@ -208,7 +208,7 @@ class Engine:
         except asyncio.CancelledError:  # stopped while waiting for a slot
             outcome = self._attempter.unsent(claim)
         self._holding.answered(outcome)
-        self._rooms.answered(claim.destination)
+        self._rooms.answered(outcome)
         self._results.append(outcome)
         self._results_ready.set()
         self._stir.set()

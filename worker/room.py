@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
+from .deliveries import Outcome
 from .holding import Holding
 from .in_hand import InHand
 
@@ -67,9 +68,10 @@ class Room:
         self._in_hand = in_hand
         self._paces = {name: Pace(monotonic) for name in destinations}
 
-    def answered(self, destination: str) -> None:
-        """Note that a request is over."""
-        self._paces[destination].count()
+    def answered(self, outcome: Outcome) -> None:
+        """Note what came of a message: what was given back unsent makes room for no more of its kind."""
+        if outcome.request is not None:
+            self._paces[outcome.claim.destination].count()
 
     def free(self) -> dict[str, int]:
         """Return how many messages each destination may claim, where it is time to claim any."""
