@@ -92,3 +92,20 @@ def test_the_pace_is_that_of_the_latest_answers() -> None:
     assert pace.per_second == 100
     now[0] = 1.0
     assert pace.per_second == 0
+
+
+def test_documents_are_in_hand_until_their_results_are_written() -> None:
+    async def story() -> list[int]:
+        in_hand, claim = InHand(["main"]), claim_of_bytes(10)
+        seen = []
+
+        async def deliver() -> None:
+            seen.append(in_hand.bytes)
+
+        in_hand.take(claim, deliver)
+        await asyncio.sleep(0.01)
+        seen.append(in_hand.bytes)
+        in_hand.recorded([Outcome(claim, None)])
+        return [*seen, in_hand.bytes]
+
+    assert asyncio.run(story()) == [10, 10, 0]

@@ -234,6 +234,7 @@ class Engine:
                 written = await self._in_store_thread(partial(self._recorder.record, group))
                 if written:
                     del self._results[: len(group)]
+                    self._in_hand.recorded(group)
                     await self._leave_alone(self._recorder.shut)
                     self._stir.set()
                 else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 
-from .deliveries import Claim
+from .deliveries import Claim, Outcome
 
 
 class InHand:
@@ -19,9 +19,8 @@ class InHand:
 
     def take(self, claim: Claim, deliver: Callable[[], Coroutine[None, None, None]]) -> None:
         """Begin a message's task, which waits until it says that it sends."""
-        task, destination, size = asyncio.create_task(deliver()), claim.destination, len(claim.payload or b"")
-        self._bytes += size
-        task.add_done_callback(lambda _: self._let_go_of(size))
+        task, destination = asyncio.create_task(deliver()), claim.destination
+        self._bytes += _size(claim)
         for tasks in (self._waiting[destination], self._sending[destination]):
             task.add_done_callback(tasks.discard)
         self._waiting[destination].add(task)
@@ -39,12 +38,13 @@ class InHand:
         assert task is not None  # noqa: S101 (a coroutine runs in a task)
         self._sending[destination].discard(task)
 
-    def _let_go_of(self, size: int) -> None:
-        self._bytes -= size
+    def recorded(self, outcomes: Iterable[Outcome]) -> None:
+        """Let go of the documents of messages whose results are written."""
+        self._bytes -= sum(_size(each.claim) for each in outcomes)
 
     @property
     def bytes(self) -> int:
-        """How large their documents are, together."""
+        """How large the documents are, together, of messages whose results are not written yet."""
         return self._bytes
 
     def waiting(self, destination: str) -> int:
@@ -87,3 +87,7 @@ class InHand:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _size(claim: Claim) -> int:
+    return len(claim.payload or b"")

@@ -16,7 +16,7 @@ MOST_AHEAD = 250
 MOST_AHEAD_OF_A_SLOT = 4
 """Nor than so many for each slot: the other engines are to have their share."""
 MOST_BYTES = 64 * 1024 * 1024
-"""With so many bytes of documents in hand, nothing more is claimed; one claim is less."""
+"""With so many bytes of documents in hand nothing more is claimed; one claim is less."""
 COUNTED_SECONDS = 0.2
 REFILLED_FROM = 0.67
 """So large a share of what may wait is claimed, or more: a few take hardly less than many."""
