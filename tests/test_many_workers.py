@@ -27,6 +27,10 @@ BOUND_SECONDS = 12
 SLOW = "slow:1.0:delay=0.1"
 
 
+SLOW = "slow:1.0:delay=0.04"
+"""Slow enough that the slots are shared before the first to wake up is done with everything."""
+
+
 def enqueue_orders(made: Rig, count: int) -> None:
     new = [
         NewMessage(
@@ -67,6 +71,7 @@ def test_four_workers_send_each_message_once_and_share_the_work(place: Place, me
         EmbeddedBroker(place.folder / "state"),
         ExitStack() as stack,
     ):
+        made.simulator.set_faults([SLOW])
         workers = [stack.enter_context(made.worker()) for _ in range(WORKERS)]
         for each in workers:
             eventually(lambda each=each: each.said(STARTED))
