@@ -18,6 +18,7 @@ from simulator import Options
 from tasks.app import make_app
 from tests.documents import order
 from tests.rig import Place, engine_of, eventually, rig
+from worker import room
 from worker.attempting import Attempter
 from worker.broker import EmbeddedBroker
 from worker.looking import Looker
@@ -255,6 +256,16 @@ def test_a_hint_wakes_a_sleeping_engine(place: Place) -> None:
             thread.wake()
             eventually(lambda: made.states() == {"delivered"})
         assert time.monotonic() - begun < 8, "ten sleeps of a second each would take ten"
+
+
+def test_an_engine_with_its_hands_full_of_bytes_goes_on_once_results_are_written(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "MOST_BYTES_IN_HAND", 5 * len(order("SO-0").encode()))
+    with rig(place) as made:
+        made.orders(30)
+        with engine_of(made):
+            eventually(lambda: made.states() == {"delivered"})
 
 
 def test_a_commit_in_the_shop_wakes_a_worker_by_way_of_the_broker(place: Place) -> None:

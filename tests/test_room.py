@@ -7,7 +7,7 @@ import asyncio
 from tests.steps import destinations
 from worker.deliveries import Claim, Outcome, Request
 from worker.in_hand import InHand
-from worker.room import MOST_AHEAD, MOST_AHEAD_OF_A_SLOT, MOST_BYTES, Pace, Room
+from worker.room import MOST_AHEAD, MOST_AHEAD_OF_A_SLOT, MOST_BYTES_IN_HAND, Pace, Room
 from worker.slots import Slots
 
 REQUEST = Request("POST", "https://orderflow.example/", {}, {}, b"")
@@ -72,8 +72,8 @@ def test_with_few_slots_few_wait_however_fast_the_answers() -> None:
 
 def test_nothing_is_claimed_without_a_slot_or_with_too_many_bytes_in_hand() -> None:
     assert room_with(slots=0, answers=1000) == {}
-    assert room_with(slots=8, waiting=2, size=MOST_BYTES // 2) == {}
-    assert room_with(slots=8, waiting=2, size=MOST_BYTES // 2 - 1) == {"main": 14}
+    assert room_with(slots=8, waiting=2, size=MOST_BYTES_IN_HAND // 2) == {}
+    assert room_with(slots=8, waiting=2, size=MOST_BYTES_IN_HAND // 2 - 1) == {"main": 14}
 
 
 def test_where_only_so_many_may_begin_no_more_are_claimed() -> None:

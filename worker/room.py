@@ -15,7 +15,7 @@ MOST_AHEAD = 250
 """No more than these wait for a slot, or as many as there are slots: a stop gives them back."""
 MOST_AHEAD_OF_A_SLOT = 4
 """Nor than so many for each slot: the other engines are to have their share."""
-MOST_BYTES = 64 * 1024 * 1024
+MOST_BYTES_IN_HAND = 64 * 1024 * 1024
 """With so many bytes of documents in hand nothing more is claimed; one claim is less."""
 COUNTED_SECONDS = 0.2
 REFILLED_FROM = 0.67
@@ -76,7 +76,7 @@ class Room:
     def free(self) -> dict[str, int]:
         """Return how many messages each destination may claim, where it is time to claim any."""
         room: dict[str, int] = {}
-        if self._in_hand.bytes >= MOST_BYTES:
+        if self._in_hand.bytes >= MOST_BYTES_IN_HAND:
             return room
         for name, slots in self._holding.slots.items():
             held = slots.held
