@@ -229,18 +229,18 @@ FAILING = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "error"),
+    ("kind", "error", "seconds"),
     [
-        ("failing", "ended with status 3"),
-        ("missing", "could not be started"),
-        ("hanging", "took longer than"),
+        ("failing", "ended with status 3", 60),
+        ("missing", "could not be started", 60),
+        ("hanging", "took longer than", 0.2),
     ],
 )
 def test_a_command_that_does_not_take_the_alert_is_tried_again_later(
-    engine: Engine, store: Store, clock: Clock, kind: str, error: str
+    engine: Engine, store: Store, clock: Clock, kind: str, error: str, seconds: float
 ) -> None:
     bury(store, engine)
-    assert once_due(store, clock, FAILING[kind], timeout=timedelta(milliseconds=200)) == 0
+    assert once_due(store, clock, FAILING[kind], timeout=timedelta(seconds=seconds)) == 0
     after = the_incident(engine)
     assert error in after["last_alert_error"]
     assert after["alert_due_at"] == clock.now + FIRST_RETRY
@@ -251,7 +251,7 @@ def test_a_hanging_command_is_ended_in_time(engine: Engine, store: Store, clock:
     bury(store, engine)
     begun = time.monotonic()
     once_due(store, clock, FAILING["hanging"], timeout=timedelta(milliseconds=200))
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
 
 
 def test_a_webhook_that_does_not_take_the_alert_is_tried_again_later(
@@ -275,7 +275,7 @@ def test_a_webhook_that_hangs_is_left_in_time(
     webhook.answering.clear()
     begun = time.monotonic()
     assert once_due(store, clock, webhook.hook, timeout=timedelta(milliseconds=200)) == 0
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     assert the_incident(engine)["last_alert_error"] == "webhook took longer than 0.2 s"
 
 
