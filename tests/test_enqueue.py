@@ -15,6 +15,7 @@ from unittest.mock import Mock, create_autospec
 
 import pytest
 from sqlalchemy import Connection, Engine, Row, create_engine, func, select, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from orderflow_outbox import (
@@ -772,6 +773,38 @@ def test_a_prepared_sqlite_is_durable_and_waits_for_other_writers(tmp_path: Path
         }
     engine.dispose()
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10000}
+
+
+def test_a_writer_goes_on_within_a_moment_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = prepare(create_engine(f"sqlite:///{tmp_path}/shop.db"))
+    slept = []
+    with engine.connect() as first:
+        before = first.begin()
+
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            if len(slept) == 100:  # by then SQLite itself would look ten times a second
+                before.commit()
+
+        monkeypatch.setattr("orderflow_outbox.sqlite.time.sleep", sleep)
+        with engine.begin() as second:
+            assert second.exec_driver_sql("PRAGMA busy_timeout").scalar() == 10_000
+    engine.dispose()
+    assert slept == [0.001] * 100
+
+
+def test_a_writer_waits_for_another_as_long_as_its_connection_says(tmp_path: Path) -> None:
+    engine = prepare(create_engine(f"sqlite:///{tmp_path}/shop.db"))
+    with engine.connect() as first, engine.connect() as second:
+        second.exec_driver_sql("PRAGMA busy_timeout = 5")
+        second.rollback()
+        with first.begin(), pytest.raises(OperationalError, match="database is locked"):
+            second.begin()
+        with second.begin():
+            assert second.exec_driver_sql("PRAGMA busy_timeout").scalar() == 5
+    engine.dispose()
 
 
 def test_a_transaction_that_reads_first_can_still_enqueue_when_another_came_along(engine: Engine) -> None:

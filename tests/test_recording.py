@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -308,6 +309,27 @@ def test_a_reply_header_that_is_no_text_keeps_nobody_from_being_recorded(
     reply = Reply(200, (("x", LONE_SURROGATE),), b"<ok/>")
     assert recorder(store).record([outcome(bad, DELIVERED, reply), outcome(good, DELIVERED)])
     assert [row(engine, each)["state"] for each in ids] == ["delivered", "delivered"]
+
+
+@on_sqlite
+def test_many_results_take_no_more_statements_than_one(engine: Engine, store: Store) -> None:
+    """Each lets go of the interpreter, which a busy event loop is slow to hand back."""
+    seen: list[str] = []
+
+    def recorded(number: int) -> int:
+        for n in range(number):
+            put(engine, key=f"order:{number}-{n}")
+        claims = claim_all(store).claims
+        with engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)
+            driver.set_trace_callback(seen.append)
+        seen.clear()
+        assert recorder(store).record([outcome(each, DELIVERED) for each in claims])
+        driver.set_trace_callback(None)
+        return len(seen)
+
+    assert recorded(1) == recorded(50) > 5
 
 
 @on_sqlite

@@ -159,7 +159,7 @@ def test_recording_finds_its_rows_by_their_number(engine: Engine) -> None:
     record = recorder(store).record
     plans = plans_of(engine, lambda: record([outcome(claims[0], DELIVERED)]))
     assert "USING INTEGER PRIMARY KEY (rowid=?)" in plan_with(plans, "SELECT", "state = 'sending'")
-    assert "USING INTEGER PRIMARY KEY (rowid=?)" in plan_with(plans, "UPDATE", "lease_token = ?")
+    assert "USING INTEGER PRIMARY KEY (rowid=?)" in plan_with(plans, "UPDATE", "AS settled")
 
 
 @on_sqlite

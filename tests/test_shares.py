@@ -22,9 +22,21 @@ from orderflow_outbox.tables import gate_share
 from simulator import Options
 from tests.databases import on_postgresql, on_sqlite
 from tests.rig import Place, engine_of, eventually, rig
-from tests.steps import LEASE, SECOND, Clock, another_connection, destinations, rows
+from tests.steps import (
+    DELIVERED,
+    LEASE,
+    SECOND,
+    Clock,
+    another_connection,
+    claim_one,
+    destinations,
+    outcome,
+    put,
+    rows,
+)
 from worker import holding
 from worker.breaker import BreakerState
+from worker.deliveries import Reply
 from worker.gate import Ask
 from worker.holding import KEPT_SECONDS, LASTING, Holding
 from worker.sharing import fair_shares
@@ -281,6 +293,34 @@ def test_an_engine_keeps_a_slot_for_the_next_message_for_a_while(store: Store) -
             await slots_of.renew({"main": 0})
             held.append(slots_of.slots["main"].held)
         assert held == [1, 1, 1, 0, 0]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(("ramp_to", "seconds"), [(64, 0.05), (WINDOW, 0.25)])
+def test_a_window_that_doubles_is_asked_for_as_soon_as_all_of_it_was_answered(
+    engine: Engine, store: Store, clock: Clock, ramp_to: int, seconds: float
+) -> None:
+    now = [0.0]
+    put(engine)
+    good = outcome(claim_one(store), DELIVERED, Reply(200, (), b"<ok/>"))
+
+    async def at_once(work: Callable[[], dict[str, Granted]]) -> dict[str, Granted]:
+        return work()
+
+    with store.writing() as transaction:
+        gate = gates.lock(transaction, "main")
+        window = Window(WINDOW, ramp_to, clock.now)
+        gates.write(transaction, "main", gate, replace(gate, window=window), None)
+
+    async def story() -> None:
+        limited = {"main": MAIN.model_copy(update={"window": 64})}
+        slots_of = Holding(store, limited, LEASE, at_once, lambda: now[0])
+        await slots_of.renew({"main": 64})
+        for _ in range(slots_of.slots["main"].held):
+            assert slots_of.seconds_left({"main": 64}) == pytest.approx(0.25)
+            slots_of.answered(good)
+        assert slots_of.seconds_left({"main": 64}) == pytest.approx(seconds)
 
     asyncio.run(story())
 

@@ -36,10 +36,10 @@ class Claim:
     in_doubt: bool
     created_at: datetime
     expires_at: datetime | None
-    claimed_at: datetime
     payload: bytes | None
     query: Mapping[str, str]
     headers: Mapping[str, str]
+    claimed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ MARGIN_SECONDS = 0.5
 RENEWED_EVERY_SECONDS = 1.0
 ASKED_AGAIN_AFTER_SECONDS = FETCHED_EVERY.total_seconds()
 """How soon an engine asks again that has too few or too many, or more in use than it may go on holding."""
+RISEN_AFTER_SECONDS = 0.05
+"""How soon where the window doubles, and what the engine holds of it has been answered once."""
 INFINITY = float("inf")
 
 KEPT_SECONDS = 10.0
@@ -70,6 +72,7 @@ class Holding:
         self._in_vain: set[str] = set()
         self._shut: set[str] = set()
         self._probing: set[str] = set()
+        self._rising: set[str] = set()
         self._probes_begun: set[str] = set()
         self._answers: dict[str, Recent] = {name: deque(maxlen=MOST_ANSWERS) for name in destinations}
         self.engine = new_engine_name()
@@ -143,7 +146,12 @@ class Holding:
             or slots.held == self._destinations[name].window
             or slots.to_begin is not None
         )
-        pause = ASKED_AGAIN_AFTER_SECONDS if uneasy and name not in self._shut else RENEWED_EVERY_SECONDS
+        if not uneasy or name in self._shut:
+            pause = RENEWED_EVERY_SECONDS
+        elif name in self._rising and wanted > slots.held and len(self._answers[name]) >= slots.held:
+            pause = RISEN_AFTER_SECONDS
+        else:
+            pause = ASKED_AGAIN_AFTER_SECONDS
         return self._asked_at[name] + pause - self._monotonic()
 
     def _ask_for(self, name: str, wanted: int) -> Ask:
@@ -153,7 +161,11 @@ class Holding:
         return Ask(wanted, slots.in_use, slots.take_back(), begun, answers, self._keeps(name))
 
     def _heed(self, name: str, granted: Granted, until: float) -> None:
-        for names, belongs in ((self._shut, granted.is_shut), (self._probing, granted.is_probe)):
+        for names, belongs in (
+            (self._shut, granted.is_shut),
+            (self._probing, granted.is_probe),
+            (self._rising, granted.is_rising),
+        ):
             names.discard(name)
             names.update({name} if belongs else ())
         if granted.to_begin or not granted.is_probe:

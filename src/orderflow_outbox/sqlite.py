@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from typing import Any
 
@@ -10,6 +11,8 @@ from sqlalchemy import Connection, Engine, event
 from .errors import NotTransactional
 
 BUSY_TIMEOUT_SECONDS = 10
+TURN_SECONDS = 0.001
+"""How often a writer looks whether its turn has come; SQLite by itself sleeps for up to 0.1 s in between."""
 READS_ONLY = "outbox_reads_only"
 _LOOK_AGAIN_SECONDS = 0.02
 _AS_EVER = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL, from Python 3.12 on
@@ -79,5 +82,33 @@ def _write_ahead(cursor: Any) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    reads_only = connection.get_execution_options().get(READS_ONLY, False)
-    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+    driver = connection.connection.driver_connection
+    if connection.get_execution_options().get(READS_ONLY, False):
+        connection.exec_driver_sql("BEGIN")
+    elif isinstance(driver, sqlite3.Connection):
+        _begin_in_turn(connection, driver)
+    else:  # for an event loop, which must not be kept: such a driver waits in a thread of its own
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_in_turn(connection: Connection, driver: sqlite3.Connection) -> None:
+    """Begin to write as soon as the writer before has ended."""
+    (milliseconds,) = driver.execute("PRAGMA busy_timeout").fetchone()
+    ends = time.monotonic() + milliseconds / 1000
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        while _is_anothers_turn(driver) and time.monotonic() < ends:
+            time.sleep(TURN_SECONDS)
+        if not driver.in_transaction:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # it fails too, in SQLAlchemy's words
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {milliseconds}")
+
+
+def _is_anothers_turn(driver: sqlite3.Connection) -> bool:
+    """Begin to write, unless another one writes; tell whether one does."""
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:
+        return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+    return False

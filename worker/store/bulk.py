@@ -2,7 +2,8 @@
 
 There a statement is parsed and planned each time it is run, since nothing may be left in a session,
 and for a row that takes longer than the row itself. So values travel as arrays, one for each column,
-or by COPY. SQLite lives in our own process: there many rows are many runs of one statement.
+or by COPY. On SQLite they are given all at once, too: each run of a statement lets go of the interpreter, and
+until a busy event loop hands it back the file stays locked for every other writer.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import JSON, Connection, Table
+from sqlalchemy import JSON, Connection, Table, literal
 
 Row = Mapping[str, Any]
 
@@ -24,7 +25,8 @@ def takes_arrays(connection: Connection) -> bool:
 def insert_many(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     """Insert `rows`, at least one, each with the same columns."""
     if not takes_arrays(connection):
-        connection.execute(table.insert(), rows)
+        # Only where something is returned SQLAlchemy makes one statement of many rows.
+        connection.execute(table.insert().returning(literal(1)), rows).all()
         return
     columns = list(rows[0])
     documents = {name for name in columns if isinstance(table.c[name].type, JSON)}

@@ -79,8 +79,9 @@ _sized = select(
 ).cte("sized")
 _fits = and_(~_sized.c.blocked, or_(_sized.c.place == 1, _sized.c.bytes_so_far <= MOST_BYTES))
 _taken = leasing.where(message.c.id.in_(select(_sized.c.id).where(_fits))).returning(*OF_A_CLAIM).cte("taken")
+_as_found = (_found.c.id.label("found"), _found.c.due_at, _found.c.blocked)
 _find_and_lease = (
-    select(_found.c.id.label("found"), _found.c.due_at, _found.c.blocked, *_taken.c, *OF_ITS_BODY)
+    select(*_taken.c, *OF_ITS_BODY, *_as_found)
     .select_from(
         _found.outerjoin(_taken, _taken.c.id == _found.c.id).outerjoin(body, body.c.message_id == _taken.c.id)
     )
@@ -182,7 +183,7 @@ def _claim_in_one(transaction: Transaction, given: Mapping[str, Any], room: int,
     rows = transaction.connection.execute(
         _find_and_lease, {**given, "room": room, "until": now + lease}
     ).all()
-    claims = [claim_of(row, now) for row in rows if row.id is not None]
+    claims = [claim_of(row[: -len(_as_found)], now) for row in rows if row.id is not None]
     blocked = [row.found for row in rows if row.blocked]
     earliest = min((row.due_at for row in rows), default=None)
     all_taken = len(claims) + len(blocked) == len(rows)

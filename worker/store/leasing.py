@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -91,25 +91,10 @@ def lease_all(transaction: Transaction, ids: Sequence[int], lease: timedelta) ->
     return [claim_of(row, transaction.now) for row in connection.execute(leased, {IDS: ids})]
 
 
-def claim_of(row: Any, now: datetime) -> Claim:
-    """Return a leased message's row as the claim on it."""
-    return Claim(
-        id=row.id,
-        destination=row.destination,
-        operation=row.operation,
-        channel=row.channel,
-        organisation=row.organisation,
-        key=row.key,
-        version=row.version,
-        idempotency_key=row.idempotency_key,
-        token=row.lease_token,
-        attempt=row.attempts,
-        tries=row.tries,
-        in_doubt=row.in_doubt,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        claimed_at=now,
-        payload=row.payload,
-        query=row.query,
-        headers=row.headers,
-    )
+def claim_of(values: Iterable[Any], now: datetime) -> Claim:
+    """Return the claim on a leased message.
+
+    Args:
+        values: of the columns `OF_A_CLAIM` and `OF_ITS_BODY`, which are a claim's own in its order.
+    """
+    return Claim(*[*values, now])

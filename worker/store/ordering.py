@@ -10,31 +10,26 @@ from collections.abc import Iterable
 
 from sqlalchemy import and_, bindparam, select, update
 
-from orderflow_outbox.arrays import as_arrays, rows_given
 from orderflow_outbox.tables import message
 from orderflow_outbox.unparking import KEY, unparking
 
-from .bulk import takes_arrays
 from .claiming import has_elder, is_parked
 from .leasing import is_pending
+from .many import Many
 from .transactions import Transaction
 
 BATCH = 500
 
 _moment = bindparam("moment", type_=message.c.due_at.type)
-_unpark_one = unparking({name: bindparam(name) for name in KEY}, _moment)
-_unpark_all = unparking(dict(rows_given("unblocked", KEY).c.items()), _moment)
+_unpark_all = Many("unblocked", KEY, lambda given: unparking(given, _moment))
 _is_forgotten = and_(is_parked, ~has_elder)
 
 
 def unblock(transaction: Transaction, keys: Iterable[tuple[str, str]]) -> None:
     """Make the next parked message of each (destination, key) due now."""
-    connection, now = transaction.connection, transaction.now
     rows = [{"of_destination": destination, "of_key": key} for destination, key in sorted(set(keys))]
-    if rows and takes_arrays(connection):
-        connection.execute(_unpark_all, {**as_arrays(KEY, rows), "moment": now})
-    elif rows:
-        connection.execute(_unpark_one, [{**each, "moment": now} for each in rows])
+    if rows:
+        _unpark_all.run(transaction.connection, rows, moment=transaction.now)
 
 
 def has_forgotten(transaction: Transaction) -> bool:

@@ -6,35 +6,32 @@ taken over changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
-    ColumnElement,
     DateTime,
     Integer,
     Text,
     Update,
-    bindparam,
     select,
     update,
 )
 from sqlalchemy.types import TypeEngine
 
 from orderflow_outbox import State
-from orderflow_outbox.arrays import as_arrays, rows_given
 from orderflow_outbox.tables import message
 from worker.deliveries import Claim, Outcome, Settlement
 
 from . import attempts
-from .bulk import takes_arrays
 from .burying import bury
 from .causes import AlertTimes
 from .children import insert_children
 from .claiming import is_sending
-from .given import IDS, is_given
+from .given import is_given
+from .many import GivenRow, Many
 from .obsolescence import note_versions
 from .ordering import unblock
 from .transactions import Transaction
@@ -58,7 +55,7 @@ _GIVEN: dict[str, TypeEngine[Any]] = {
 }
 
 
-def _settling(given: Mapping[str, ColumnElement[Any]]) -> Update:
+def _settling(given: GivenRow) -> Update:
     # The state comes as a value, not as a literal: the planner must not think of the index of what is
     # being sent, which it believes to be empty, but go by the number.
     return (
@@ -80,9 +77,7 @@ def _settling(given: Mapping[str, ColumnElement[Any]]) -> Update:
     )
 
 
-_settle_one = _settling({name: bindparam(name) for name in _GIVEN})
-# By number here, too: a planner left to join the given rows may read every message there is.
-_settle_all = _settling(dict(rows_given("settled", _GIVEN).c.items())).where(is_given(message.c.id))
+_settle_all = Many("settled", _GIVEN, _settling, message.c.id)
 
 
 def still_held(transaction: Transaction, claims: Sequence[Claim]) -> set[int]:
@@ -139,13 +134,7 @@ def retire(transaction: Transaction, claims: Sequence[Claim]) -> None:
 
 
 def _settle(transaction: Transaction, settlements: Sequence[Settlement]) -> None:
-    connection = transaction.connection
-    rows = [_values(each, transaction) for each in settlements]
-    if takes_arrays(connection):
-        ids = [each.claim.id for each in settlements]
-        connection.execute(_settle_all, {**as_arrays(_GIVEN, rows), IDS: ids})
-    else:
-        connection.execute(_settle_one, rows)
+    _settle_all.run(transaction.connection, [_values(each, transaction) for each in settlements])
 
 
 def _values(settlement: Settlement, transaction: Transaction) -> dict[str, object]:

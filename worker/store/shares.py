@@ -29,12 +29,14 @@ class Granted(NamedTuple):
         to_begin: requests that it may begin; None for any number.
         is_probe: whether the one that it may begin is a probe.
         is_shut: whether nobody may do anything just now.
+        is_rising: whether the window doubles with each window of good answers.
     """
 
     slots: int
     to_begin: int | None = None
     is_probe: bool = False
     is_shut: bool = False
+    is_rising: bool = False
 
 
 def take(
@@ -74,7 +76,14 @@ def take(
         if ask.keeps and admission.to_begin is None and _are_plenty(admission.window, wants):
             fair = max(fair, 1)
         usable = min(fair, may_take(admission.window, held, engine))
-    granted = Granted(usable, admission.to_begin, after.prober == engine, admission == SHUT)
+    window = after.window
+    granted = Granted(
+        usable,
+        admission.to_begin,
+        after.prober == engine,
+        admission == SHUT,
+        is_rising=window is not None and window.size < window.ramp_to,
+    )
     if not (usable or ask.in_use or ask.wanted):
         _give_back(transaction, destination, engine)
         return granted
