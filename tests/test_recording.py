@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from orderflow_outbox import PREDEFINED, WhenDead
 from orderflow_outbox.tables import attempt, dead_letter, gate, incident, message
-from tests.databases import on_sqlite
+from tests.databases import on_postgresql, on_sqlite
 from tests.steps import (
     ALERT_TIMES,
     DELIVERED,
@@ -233,8 +233,14 @@ def test_a_result_recorded_twice_is_recorded_once(
 
 
 @contextmanager
-def inserts_refused(engine: Engine, table: str, when_reply: bytes | None = None) -> Iterator[None]:
-    """Have the database refuse new rows of `table`, or only those with a certain reply."""
+def inserts_refused(
+    engine: Engine, table: str, when_reply: bytes | None = None, because: str = "check_violation"
+) -> Iterator[None]:
+    """Have the database refuse new rows of `table`, or only those with a certain reply.
+
+    Args:
+        because: PostgreSQL's name of the condition that it gives.
+    """
     if engine.dialect.name == "sqlite":
         condition = "" if when_reply is None else f"WHEN NEW.reply_body = x'{when_reply.hex()}'"
         made = [
@@ -245,7 +251,7 @@ def inserts_refused(engine: Engine, table: str, when_reply: bytes | None = None)
         condition = "" if when_reply is None else f"WHEN (NEW.reply_body = '\\x{when_reply.hex()}')"
         made = [
             "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN RAISE check_violation USING MESSAGE = 'no'; END $$",
+            f"$$ BEGIN RAISE {because} USING MESSAGE = 'no'; END $$",
             f"CREATE TRIGGER no BEFORE INSERT ON {table} FOR EACH ROW {condition} EXECUTE FUNCTION no()",
         ]
         undone = "DROP FUNCTION no CASCADE"
@@ -354,6 +360,18 @@ def test_while_the_database_is_locked_results_wait(
     assert caplog.text.count("results cannot be written") == 1
     assert caplog.text.count("results are written again") == 1
     other.dispose()
+
+
+@on_postgresql
+def test_while_the_disk_is_full_results_wait(engine: Engine, store: Store) -> None:
+    message_id = put(engine)
+    claimed = claim_one(store)
+    recording = recorder(store)
+    with inserts_refused(engine, "outbox_attempt", because="disk_full"):
+        assert not recording.record([outcome(claimed, DELIVERED)])
+        assert recording.is_stuck
+    assert recording.record([outcome(claimed, DELIVERED)])
+    assert row(engine, message_id)["state"] == "delivered"
 
 
 def refuse_in_a_row(engine: Engine, store: Store, verdicts: list[Verdict]) -> None:

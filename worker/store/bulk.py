@@ -1,45 +1,63 @@
-"""Many rows by one statement, on PostgreSQL.
+"""Many rows by one statement.
 
-There a statement is parsed and planned each time it is run, since nothing may be left in a session,
-and for a row that takes longer than the row itself. So values travel as arrays, one for each column,
-or by COPY. On SQLite they are given all at once, too: each run of a statement lets go of the interpreter, and
-until a busy event loop hands it back the file stays locked for every other writer.
+PostgreSQL parses and plans a statement each time it is run, since nothing may be left in a session, and for
+a row that takes longer than the row itself: there rows go by COPY. In SQLite each run lets go of the
+interpreter, and until a busy event loop hands it back the file stays locked for every other writer.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Connection, Table, literal
+import psycopg
+from sqlalchemy import JSON, Connection, Table
+
+from orderflow_outbox.types import sortable_text
 
 Row = Mapping[str, Any]
 
-
-def takes_arrays(connection: Connection) -> bool:
-    """Tell whether many rows go by one statement here."""
-    return connection.dialect.name == "postgresql"
+MOST_PARAMETERS = 32_000
+"""SQLite takes a few more in one statement."""
 
 
 def insert_many(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     """Insert `rows`, at least one, each with the same columns."""
-    if not takes_arrays(connection):
-        # Only where something is returned SQLAlchemy makes one statement of many rows.
-        connection.execute(table.insert().returning(literal(1)), rows).all()
-        return
     columns = list(rows[0])
     documents = {name for name in columns if isinstance(table.c[name].type, JSON)}
+    values = [_values(row, columns, documents) for row in rows]
     quoted = ", ".join(connection.dialect.identifier_preparer.quote(name) for name in columns)
-    driver = connection.connection.driver_connection
-    assert driver is not None  # noqa: S101 (it is checked out)
-    with driver.cursor() as cursor, cursor.copy(f"COPY {table.name} ({quoted}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(_fields(row, columns, documents))
+    if connection.dialect.name == "postgresql":
+        _copy(connection, f"COPY {table.name} ({quoted}) FROM STDIN", values)
+    else:
+        _insert(connection, f"INSERT INTO {table.name} ({quoted})", values)
 
 
-def _fields(row: Row, columns: Iterable[str], documents: set[str]) -> list[Any]:
+def _values(row: Row, columns: Sequence[str], documents: set[str]) -> list[Any]:
     return [
         json.dumps(row[name]) if name in documents and row[name] is not None else row[name]
         for name in columns
     ]
+
+
+def _copy(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    driver = connection.connection.driver_connection
+    assert driver is not None  # noqa: S101 (it is checked out)
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.Error as error:  # raised as SQLAlchemy does, of whom the statement knows nothing
+        connection._handle_dbapi_exception(error, statement, None, None, None)
+
+
+def _insert(connection: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    width = len(rows[0])
+    at_once = MOST_PARAMETERS // width
+    of_a_row = f"({', '.join(['?'] * width)})"
+    for first in range(0, len(rows), at_once):
+        some = rows[first : first + at_once]
+        values = [sortable_text(each) if isinstance(each, datetime) else each for row in some for each in row]
+        connection.exec_driver_sql(f"{statement} VALUES {', '.join([of_a_row] * len(some))}", tuple(values))

@@ -19,7 +19,6 @@ from worker.breaker import BreakerState
 from worker.deliveries import Claim
 from worker.gate import OPEN
 
-from .bulk import takes_arrays
 from .given import is_given
 from .leasing import MOST_BYTES, OF_A_CLAIM, OF_ITS_BODY, claim_of, fitting, is_pending, lease_all, leasing
 from .transactions import Transaction
@@ -170,7 +169,7 @@ def claim(
         "moment": transaction.now,
         "though_shut": not unless_shut,
     }
-    if takes_arrays(transaction.connection) and not paused:
+    if transaction.connection.dialect.name == "postgresql" and not paused:
         return _claim_in_one(transaction, given, room, lease)
     free, more, earliest = _free(transaction, given, room, paused)
     fits = fitting(transaction, free)

@@ -16,8 +16,6 @@ from sqlalchemy.types import TypeEngine
 
 from orderflow_outbox.types import sortable_text
 
-from .given import IDS, is_given
-
 GivenRow = Mapping[str, ColumnElement[Any]]
 
 
@@ -28,35 +26,25 @@ class Many:
         name: what the rows are called in the statement.
         types: of their columns.
         make: makes the statement of those columns.
-        found_by: what the first column gives the numbers of, where that is so: PostgreSQL's planner, left to
-            join the given rows, may read all there are.
     """
 
     def __init__(
-        self,
-        name: str,
-        types: Mapping[str, TypeEngine[Any]],
-        make: Callable[[GivenRow], Update],
-        found_by: ColumnElement[int] | None = None,
+        self, name: str, types: Mapping[str, TypeEngine[Any]], make: Callable[[GivenRow], Update]
     ) -> None:
         self._name = name
         self._columns = list(types)
-        self._is_found = found_by is not None
-        in_postgresql = make(_in_postgresql(name, types))
-        self._in_postgresql = in_postgresql if found_by is None else in_postgresql.where(is_given(found_by))
+        self._in_postgresql = make(_in_postgresql(name, types))
         self._in_sqlite = make(_in_sqlite(name, types))
 
     def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]], **others: Any) -> None:
         """Run it with `rows`, and with the `others` of its parameters."""
         if connection.dialect.name == "sqlite":
             values = [[row[name] for name in self._columns] for row in rows]
-            connection.execute(
-                self._in_sqlite, {self._name: json.dumps(values, default=sortable_text), **others}
-            )
-            return
-        numbers = {IDS: [row[self._columns[0]] for row in rows]} if self._is_found else {}
-        given = {self._name: json.dumps(rows, default=datetime.isoformat), **numbers, **others}
-        connection.execute(self._in_postgresql, given)
+            given = json.dumps(values, default=sortable_text)
+            connection.execute(self._in_sqlite, {self._name: given, **others})
+        else:
+            given = json.dumps(rows, default=datetime.isoformat)
+            connection.execute(self._in_postgresql, {self._name: given, **others})
 
 
 def _in_postgresql(name: str, types: Mapping[str, TypeEngine[Any]]) -> GivenRow:

@@ -77,7 +77,7 @@ def _settling(given: GivenRow) -> Update:
     )
 
 
-_settle_all = Many("settled", _GIVEN, _settling, message.c.id)
+_settle_all = Many("settled", _GIVEN, _settling)
 
 
 def still_held(transaction: Transaction, claims: Sequence[Claim]) -> set[int]:
