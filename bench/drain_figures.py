@@ -20,7 +20,7 @@ from .with_plain_task import PlainTask
 RATE = "messages/s"
 OURS = ("broker", "worker")
 """Whose processor time is ours: the broker's, the worker's and its children's. Beat and Flower do not run."""
-EMBEDDED_MESSAGES = 6_000
+EMBEDDED_MESSAGES = 12_000
 PROFILED_MESSAGES = 5_000
 LATENCY_SECONDS = 0.05
 FULL_WINDOW_SECONDS = 4.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from tests.steps import destinations
 from worker.deliveries import Claim, Outcome, Request
 from worker.in_hand import InHand
@@ -31,18 +29,13 @@ def room_with(
 ) -> dict[str, int]:
     """Return the room of an engine with so many answers in the last second, and messages in hand."""
     now = [0.0]
-
-    async def story() -> dict[str, int]:
-        in_hand = InHand(["main"])
-        room = Room(destinations(), Held(slots, to_begin), in_hand, lambda: now[0])  # type: ignore[arg-type]
-        for _ in range(answers):
-            room.answered(Outcome(claim_of_bytes(0), None, request=request))
-        now[0] = 1.0
-        for _ in range(waiting):
-            in_hand.take(claim_of_bytes(size), asyncio.Event().wait)  # type: ignore[arg-type]
-        return room.free()
-
-    return asyncio.run(story())
+    in_hand = InHand(["main"])
+    room = Room(destinations(), Held(slots, to_begin), in_hand, lambda: now[0])  # type: ignore[arg-type]
+    for _ in range(answers):
+        room.answered(Outcome(claim_of_bytes(0), None, request=request))
+    now[0] = 1.0
+    in_hand.take([claim_of_bytes(size)] * waiting, 0.0)
+    return room.free()
 
 
 def claim_of_bytes(size: int) -> Claim:
@@ -95,17 +88,10 @@ def test_the_pace_is_that_of_the_latest_answers() -> None:
 
 
 def test_documents_are_in_hand_until_their_results_are_written() -> None:
-    async def story() -> list[int]:
-        in_hand, claim = InHand(["main"]), claim_of_bytes(10)
-        seen = []
-
-        async def deliver() -> None:
-            seen.append(in_hand.bytes)
-
-        in_hand.take(claim, deliver)
-        await asyncio.sleep(0.01)
-        seen.append(in_hand.bytes)
-        in_hand.recorded([Outcome(claim, None)])
-        return [*seen, in_hand.bytes]
-
-    assert asyncio.run(story()) == [10, 10, 0]
+    in_hand, claim = InHand(["main"]), claim_of_bytes(10)
+    in_hand.take([claim], 0.0)
+    assert in_hand.bytes == 10
+    assert in_hand.next("main")
+    assert in_hand.bytes == 10, "it is being sent"
+    in_hand.recorded([Outcome(claim, None)])
+    assert in_hand.bytes == 0

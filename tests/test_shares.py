@@ -175,85 +175,38 @@ def test_the_shares_of_one_destination_are_not_those_of_another(store: Store) ->
     assert other == 1
 
 
-def test_a_request_waits_for_a_slot_and_none_is_begun_past_the_time_granted() -> None:
+def test_none_is_free_before_the_grant_and_past_its_time() -> None:
     now = [0.0]
-
-    async def story() -> list[str]:
-        slots, told = Slots(lambda: now[0]), []
-
-        async def request(name: str) -> None:
-            async with slots:
-                told.append(name)
-                await asyncio.sleep(0)
-
-        first = asyncio.create_task(request("first"))
-        await asyncio.sleep(0)
-        assert told == [], "nothing is held yet"
-        slots.grant(1, 5.0)
-        await first
-        now[0] = 5.0
-        second = asyncio.create_task(request("second"))
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert told == ["first"], "its time is over"
-        slots.grant(1, 10.0)
-        await second
-        assert slots.in_use == 0
-        return told
-
-    assert asyncio.run(story()) == ["first", "second"]
+    slots = Slots(lambda: now[0])
+    assert slots.free == 0, "nothing is held yet"
+    slots.grant(2, 5.0)
+    assert slots.free == 2
+    slots.use()
+    assert (slots.free, slots.in_use) == (1, 1)
+    now[0] = 5.0
+    assert (slots.free, slots.held, slots.in_use) == (0, 0, 1), "its time is over, but the request goes on"
+    slots.grant(0, 10.0)
+    assert slots.free == 0, "less is held than is in use"
+    slots.grant(2, 10.0)
+    slots.free_one()
+    assert (slots.free, slots.in_use) == (2, 0)
 
 
 def test_only_so_many_requests_begin_as_may_and_none_while_more_are_asked_for() -> None:
-    async def story() -> list[int]:
-        slots, begun = Slots(lambda: 0.0), []
-
-        async def request(number: int) -> None:
-            async with slots:
-                begun.append(number)
-
-        async def settle() -> list[int]:
-            for _ in range(5):
-                await asyncio.sleep(0)
-            return list(begun)
-
-        slots.grant(8, 1.0, to_begin=2)
-        requests = [asyncio.create_task(request(number)) for number in range(5)]
-        assert await settle() == [0, 1]
-        slots.grant(8, 1.0, to_begin=1)
-        assert await settle() == [0, 1, 2]
-        slots.grant(0, 1.0, to_begin=3)
-        assert slots.take_back() == 3
-        slots.grant(8, 1.0, to_begin=0)
-        assert await settle() == [0, 1, 2]
-        slots.grant(8, 1.0)
-        await asyncio.gather(*requests)
-        assert slots.take_back() == 0, "where there is no limit nothing is left of one"
-        return begun
-
-    assert asyncio.run(asyncio.wait_for(story(), 5)) == [0, 1, 2, 3, 4]
-
-
-def test_a_request_that_is_given_up_hands_its_turn_on() -> None:
-    async def story() -> int:
-        slots = Slots(lambda: 0.0)
-        slots.grant(1, 1.0)
-        begun = asyncio.Event()
-
-        async def request() -> None:
-            async with slots:
-                begun.set()
-                await asyncio.sleep(0)
-
-        async with slots:
-            waiting = [asyncio.create_task(request()) for _ in range(3)]
-            await asyncio.sleep(0)
-            waiting[0].cancel()
-        waiting[1].cancel()  # whose turn may just have come
-        await asyncio.gather(*waiting, return_exceptions=True)
-        return slots.in_use
-
-    assert asyncio.run(asyncio.wait_for(story(), 5)) == 0
+    slots = Slots(lambda: 0.0)
+    slots.grant(8, 1.0, to_begin=2)
+    slots.use()
+    assert slots.free == 1
+    slots.use()
+    slots.free_one()
+    assert slots.free == 0, "a slot that comes free is not enough"
+    slots.grant(8, 1.0, to_begin=3)
+    assert slots.take_back() == 3
+    assert slots.free == 0, "they were handed back"
+    slots.grant(8, 1.0)
+    assert slots.free == 7
+    assert slots.take_back() == 0, "where there is no limit nothing is left of one"
+    assert slots.free == 7
 
 
 def test_a_message_that_comes_after_a_pause_does_not_wait_for_a_slot(store: Store) -> None:

@@ -26,14 +26,15 @@ from config import Configuration
 
 from .attempting import Attempter
 from .chores import Chores, happened
-from .deliveries import Claim, Outcome
+from .deliveries import Outcome
 from .holding import RENEWED_EVERY_SECONDS, Holding
 from .in_hand import InHand
 from .looking import Look, Looker
-from .ports import Announce, Step, Wake
+from .ports import Announce, Wake
 from .pulse import Pulse
 from .recorder import Recorder
 from .room import Room
+from .sending import Sending
 from .store.causes import AlertTimes
 from .store.transactions import Store
 from .switch import LoggedSwitch
@@ -41,7 +42,8 @@ from .transport import Transport
 
 LOOK_AGAIN_SECONDS = 0.02
 """A hint may stand for commits of the next 10 ms: a woken engine looks once more after this."""
-WAKE_SIBLINGS_SECONDS = 1.0
+WAKE_SIBLINGS_SECONDS = 10.0
+"""How seldom the others are woken: those that were once go on by themselves."""
 LAST_RECORD_SECONDS = 5.0
 SILENCE_SECONDS = 10.0
 """How long a statement may take before the database is said not to answer."""
@@ -81,9 +83,7 @@ class Engine:
         self._settings = settings
         self._transport = transport
         self._wake_siblings = wake
-        self._announce = announce
         alert_times = AlertTimes(settings.alerts.grouping, settings.alerts.reminder)
-        self._attempter = Attempter(configuration, transport, settings.engine.lease)
         self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-store")
         self._holding = Holding(store, self._destinations, settings.engine.lease, self._in_store_thread)
         pulse = Pulse(announce, self._holding.engine)
@@ -98,6 +98,8 @@ class Engine:
         self._due = frozenset[str]()
         self._in_hand = InHand(self._destinations)
         self._rooms = Room(self._destinations, self._holding, self._in_hand)
+        attempter = Attempter(configuration, transport, settings.engine.lease)
+        self._sending = Sending(self._holding, self._in_hand, attempter, announce, self._came_of)
         self._results: list[Outcome] = []
         self._results_ready = asyncio.Event()
         self._stir = asyncio.Event()
@@ -133,6 +135,7 @@ class Engine:
     def stop(self) -> None:
         """Claim nothing more; `run` returns once all is finished or given back."""
         self._stopping = True
+        self._sending.stop()
         self._stir.set()
 
     # The story.
@@ -145,8 +148,8 @@ class Engine:
             self._chores.start()
             while not self._stopping:
                 look = await self._claim()
-                for claim in look.claims:
-                    self._in_hand.take(claim, partial(self._deliver, claim, look.lease_ends))
+                self._in_hand.take(look.claims, look.lease_ends)
+                self._sending.go_on()
                 await self._rest(look)
             self._chores.stop()
             await self._drain()
@@ -168,7 +171,7 @@ class Engine:
             self._database.off(error)
             return Look(wait=poll)
         self._database.on()
-        await self._leave_alone(look.shut)
+        self._leave_alone(look.shut)
         if look.full:
             self._rouse_siblings()
         return look
@@ -193,35 +196,19 @@ class Engine:
             for name, each in self._destinations.items()
         }
 
-    async def _leave_alone(self, shut: Collection[str]) -> None:
+    def _leave_alone(self, shut: Collection[str]) -> None:
         """Begin no more requests to destinations that are shut, but for a probe that is this engine's."""
         names = [name for name in shut if not self._holding.is_probing(name)]
         for name in names:
             self._holding.shut(name)
-        await self._in_hand.let_go(names)
+        self._sending.give_back(names)
 
-    async def _deliver(self, claim: Claim, lease_ends: float) -> None:
-        try:
-            async with self._holding.slots[claim.destination]:
-                stopped = self._stopping
-                outcome = self._attempter.unsent(claim) if stopped else await self._send(claim, lease_ends)
-        except asyncio.CancelledError:  # stopped while waiting for a slot
-            outcome = self._attempter.unsent(claim)
+    def _came_of(self, outcome: Outcome) -> None:
         self._holding.answered(outcome)
         self._rooms.answered(outcome)
         self._results.append(outcome)
         self._results_ready.set()
         self._stir.set()
-
-    async def _send(self, claim: Claim, lease_ends: float) -> Outcome:
-        probe = self._holding.begins(claim.destination)
-        self._in_hand.begin_sending(claim.destination)
-        self._announce(Step.STARTED, claim, "", 0.0)
-        try:
-            outcome = await self._attempter.attempt(claim, lease_ends)
-            return replace(outcome, probe=True) if probe else outcome
-        finally:
-            self._in_hand.end_sending(claim.destination)
 
     async def _keep_recording(self) -> None:
         while True:
@@ -235,14 +222,14 @@ class Engine:
                 if written:
                     del self._results[: len(group)]
                     self._in_hand.recorded(group)
-                    await self._leave_alone(self._recorder.shut)
+                    self._leave_alone(self._recorder.shut)
                     self._stir.set()
                 else:
                     await asyncio.sleep(self._recorder.retry_seconds)
 
     async def _drain(self) -> None:
         """Give back what waits, finish what is in progress within the bound, then cut it short."""
-        await self._in_hand.let_go(self._destinations)
+        self._sending.give_back(self._destinations)
         ends = time.monotonic() + self._settings.engine.drain.total_seconds()
         while self._in_hand.are_sending and (left := ends - time.monotonic()) > 0:
             await self._in_hand.finished(min(left, RENEWED_EVERY_SECONDS))
@@ -253,8 +240,7 @@ class Engine:
     async def _until_recorded(self) -> None:
         """Wait until every result is written; past the bound the leases run out instead."""
         ends = time.monotonic() + LAST_RECORD_SECONDS
-        await asyncio.sleep(0)  # lets the tasks just cancelled hand in their outcome
-        while self._results or self._in_hand.are_waiting:
+        while self._results:
             self._stir.clear()
             if not await happened(self._stir, ends - time.monotonic()):
                 log.error("%d results could not be written before the stop", len(self._results))

@@ -3,40 +3,62 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections import deque
+from collections.abc import Coroutine, Iterable
+from typing import NamedTuple
 
 from .deliveries import Claim, Outcome
 
 
+class Waiting(NamedTuple):
+    """A message that waits for a slot.
+
+    Attributes:
+        lease_ends: when its lease runs out, by the monotonic clock.
+    """
+
+    claim: Claim
+    lease_ends: float
+
+
 class InHand:
-    """The tasks of messages in hand, by destination; used in one event loop."""
+    """The messages in hand, by destination; used in one event loop."""
 
     def __init__(self, destinations: Iterable[str]) -> None:
         names = list(destinations)
-        self._waiting: dict[str, set[asyncio.Task[None]]] = {name: set() for name in names}
-        self._sending: dict[str, set[asyncio.Task[None]]] = {name: set() for name in names}
+        self._waiting: dict[str, deque[Waiting]] = {name: deque() for name in names}
+        self._sending = dict.fromkeys(names, 0)
+        self._tasks: set[asyncio.Task[None]] = set()
         self._bytes = 0
 
-    def take(self, claim: Claim, deliver: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Begin a message's task, which waits until it says that it sends."""
-        task, destination = asyncio.create_task(deliver()), claim.destination
-        self._bytes += _size(claim)
-        for tasks in (self._waiting[destination], self._sending[destination]):
-            task.add_done_callback(tasks.discard)
-        self._waiting[destination].add(task)
+    def take(self, claims: Iterable[Claim], lease_ends: float) -> None:
+        """Have messages wait for a slot, behind those that do already."""
+        for claim in claims:
+            self._bytes += _size(claim)
+            self._waiting[claim.destination].append(Waiting(claim, lease_ends))
 
-    def begin_sending(self, destination: str) -> None:
-        """Count the task that calls as one that sends."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 (a coroutine runs in a task)
-        self._waiting[destination].discard(task)
-        self._sending[destination].add(task)
+    def next(self, destination: str) -> Waiting | None:
+        """Take out the one that has waited longest."""
+        waiting = self._waiting[destination]
+        return waiting.popleft() if waiting else None
 
-    def end_sending(self, destination: str) -> None:
-        """Count the task that calls as done with sending."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 (a coroutine runs in a task)
-        self._sending[destination].discard(task)
+    def let_go(self, destinations: Iterable[str]) -> list[Claim]:
+        """Take out all those of `destinations` that wait."""
+        let_go = [waiting.claim for name in destinations for waiting in self._waiting[name]]
+        for claim in let_go:
+            self._waiting[claim.destination].clear()
+        return let_go
+
+    def send(self, destination: str, sending: Coroutine[None, None, None]) -> None:
+        """Begin the task that sends a message, which is being sent until `sent` is called for it."""
+        self._sending[destination] += 1
+        task = asyncio.create_task(sending)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def sent(self, destination: str) -> None:
+        """Count one less as being sent."""
+        self._sending[destination] -= 1
 
     def recorded(self, outcomes: Iterable[Outcome]) -> None:
         """Let go of the documents of messages whose results are written."""
@@ -53,7 +75,7 @@ class InHand:
 
     def sending(self, destination: str) -> int:
         """Return how many are being sent."""
-        return len(self._sending[destination])
+        return self._sending[destination]
 
     def number(self, destination: str) -> int:
         """Return how many there are."""
@@ -67,23 +89,14 @@ class InHand:
     def are_sending(self) -> bool:
         return any(self._sending.values())
 
-    async def let_go(self, destinations: Iterable[str]) -> None:
-        """Cancel those of `destinations` that wait for a slot: each gives its message back."""
-        tasks = [task for name in destinations for task in self._waiting[name]]
-        if not tasks:
-            return
-        await asyncio.sleep(0)  # a task cancelled before its first step could not give anything back
-        for name in destinations:
-            for task in self._waiting[name]:
-                task.cancel()
-
     async def finished(self, seconds: float) -> None:
         """Wait for those that are being sent, for `seconds` at most."""
-        await asyncio.wait([task for tasks in self._sending.values() for task in tasks], timeout=seconds)
+        await asyncio.wait(self._tasks, timeout=seconds)
 
     async def cut_short(self) -> None:
         """Cancel what is being sent, and wait until each has said so."""
-        tasks = [task for tasks in self._sending.values() for task in tasks]
+        await asyncio.sleep(0)  # a task cancelled before its first step could not say anything
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

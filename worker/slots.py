@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 
 
@@ -25,7 +23,6 @@ class Slots:
         self._until = float("-inf")
         self._to_begin: int | None = None
         self._in_use = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
     def held(self) -> int:
@@ -41,42 +38,27 @@ class Slots:
         """How many requests may begin; None for any number."""
         return self._to_begin
 
+    @property
+    def free(self) -> int:
+        """How many requests may begin now."""
+        free = max(0, self.held - self._in_use)
+        return free if self._to_begin is None else min(free, self._to_begin)
+
+    def grant(self, number: int, until: float, to_begin: int | None = None) -> None:
+        """Hold `number` of them from now on, until a moment by the monotonic clock."""
+        self._granted, self._until, self._to_begin = number, until, to_begin
+
     def take_back(self) -> int:
         """Let no more requests begin where their number is limited; return how many could have."""
         unspent, self._to_begin = self._to_begin, None if self._to_begin is None else 0
         return unspent or 0
 
-    def grant(self, number: int, until: float, to_begin: int | None = None) -> None:
-        """Hold `number` of them from now on, until a moment by the monotonic clock."""
-        self._granted, self._until, self._to_begin = number, until, to_begin
-        self._let_in()
-
-    async def __aenter__(self) -> None:
-        while self._free() <= 0:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn in self._waiting:
-                    self._waiting.remove(turn)
-                self._let_in()  # where its turn had come, it is another's now
-                raise
+    def use(self) -> None:
+        """Use one that is free, for a request that begins."""
         self._in_use += 1
         if self._to_begin is not None:
             self._to_begin -= 1
 
-    async def __aexit__(self, *_: object) -> None:
+    def free_one(self) -> None:
+        """Have one free again, of a request that is over."""
         self._in_use -= 1
-        self._let_in()
-
-    def _free(self) -> int:
-        free = self.held - self._in_use
-        return free if self._to_begin is None else min(free, self._to_begin)
-
-    def _let_in(self) -> None:
-        """Wake as many as there are slots free."""
-        for _ in range(min(len(self._waiting), self._free())):
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)

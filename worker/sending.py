@@ -1,0 +1,74 @@
+"""Sending what an engine has in hand: each message as soon as there is a slot for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from .attempting import Attempter
+from .deliveries import Claim, Outcome
+from .holding import Holding
+from .in_hand import InHand
+from .ports import Announce, Step
+
+
+class Sending:
+    """Makes the attempts of one engine; used in its event loop.
+
+    Args:
+        holding: the slots that the engine holds.
+        in_hand: the messages that it has.
+        attempter: makes one attempt.
+        announce: is told of each that begins.
+        came_of: is given the outcome of each message that was in hand.
+    """
+
+    def __init__(
+        self,
+        holding: Holding,
+        in_hand: InHand,
+        attempter: Attempter,
+        announce: Announce,
+        came_of: Callable[[Outcome], None],
+    ) -> None:
+        self._holding = holding
+        self._in_hand = in_hand
+        self._attempter = attempter
+        self._announce = announce
+        self._came_of = came_of
+        self._stopping = False
+
+    def go_on(self) -> None:
+        """Begin as many requests as there are slots free and messages that wait for one."""
+        for name in self._holding.slots:
+            self._go_on_with(name)
+
+    def give_back(self, destinations: Iterable[str]) -> None:
+        """Give back unsent what waits for a slot of `destinations`."""
+        for claim in self._in_hand.let_go(destinations):
+            self._came_of(self._attempter.unsent(claim))
+
+    def stop(self) -> None:
+        """Begin no more requests."""
+        self._stopping = True
+
+    def _go_on_with(self, destination: str) -> None:
+        slots = self._holding.slots[destination]
+        for _ in range(0 if self._stopping else slots.free):
+            waiting = self._in_hand.next(destination)
+            if waiting is None:
+                return
+            slots.use()
+            self._in_hand.send(destination, self._send(*waiting))
+
+    async def _send(self, claim: Claim, lease_ends: float) -> None:
+        destination = claim.destination
+        probe = self._holding.begins(destination)
+        self._announce(Step.STARTED, claim, "", 0.0)
+        try:
+            outcome = await self._attempter.attempt(claim, lease_ends)
+        finally:
+            self._holding.slots[destination].free_one()
+            self._in_hand.sent(destination)
+        self._came_of(replace(outcome, probe=True) if probe else outcome)
+        self._go_on_with(destination)
