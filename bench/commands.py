@@ -64,7 +64,7 @@ def bench(
     ] = None,
     messages: Annotated[
         int, typer.Option(min=1, help="Messages that wait when `drain` begins; at most, elsewhere.")
-    ] = 12_000,
+    ] = 24_000,
     plain_messages: Annotated[
         int | None, typer.Option(min=1, help="The same for the plain task; by default 2000 at most.")
     ] = None,
