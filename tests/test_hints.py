@@ -248,10 +248,10 @@ def test_a_thread_that_cannot_be_had_is_counted_as_a_failure(
 # A crowd
 
 
-def test_hints_within_ten_milliseconds_are_given_once(engine: Engine, clock: Clock) -> None:
+def test_hints_within_twenty_milliseconds_are_given_once(engine: Engine, clock: Clock) -> None:
     wake = Wake()
     counters = hint_after_commit(engine, wake)
-    clock.step = 0.004
+    clock.step = 0.008
     for _ in range(3):
         shop(engine)
     assert (wake.calls, told(counters)) == (1, (1, 2, 0))

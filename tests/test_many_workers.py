@@ -24,9 +24,6 @@ WORKERS = 4
 UNHURRIED = 20
 """Seconds of a lease that no busy machine outlasts: then every repeat is a fault of ours."""
 BOUND_SECONDS = 12
-SLOW = "slow:1.0:delay=0.1"
-
-
 SLOW = "slow:1.0:delay=0.04"
 """Slow enough that the slots are shared before the first to wake up is done with everything."""
 

@@ -40,8 +40,8 @@ from .store.transactions import Store
 from .switch import LoggedSwitch
 from .transport import Transport
 
-LOOK_AGAIN_SECONDS = 0.02
-"""A hint may stand for commits of the next 10 ms: a woken engine looks once more after this."""
+LOOK_AGAIN_SECONDS = 0.03
+"""A hint may stand for commits of the next 20 ms: a woken engine looks once more after this."""
 WAKE_SIBLINGS_SECONDS = 10.0
 """How seldom the others are woken: those that were once go on by themselves."""
 LAST_RECORD_SECONDS = 5.0

@@ -38,9 +38,12 @@ class InHand:
             self._waiting[claim.destination].append(Waiting(claim, lease_ends))
 
     def next(self, destination: str) -> Waiting | None:
-        """Take out the one that has waited longest."""
+        """Take the one that has waited longest; it is being sent until `sent` is called."""
         waiting = self._waiting[destination]
-        return waiting.popleft() if waiting else None
+        if not waiting:
+            return None
+        self._sending[destination] += 1
+        return waiting.popleft()
 
     def let_go(self, destinations: Iterable[str]) -> list[Claim]:
         """Take out all those of `destinations` that wait."""
@@ -49,9 +52,8 @@ class InHand:
             self._waiting[claim.destination].clear()
         return let_go
 
-    def send(self, destination: str, sending: Coroutine[None, None, None]) -> None:
-        """Begin the task that sends a message, which is being sent until `sent` is called for it."""
-        self._sending[destination] += 1
+    def send(self, sending: Coroutine[None, None, None]) -> None:
+        """Begin a task that sends what was taken."""
         task = asyncio.create_task(sending)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

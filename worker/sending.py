@@ -8,7 +8,7 @@ from dataclasses import replace
 from .attempting import Attempter
 from .deliveries import Claim, Outcome
 from .holding import Holding
-from .in_hand import InHand
+from .in_hand import InHand, Waiting
 from .ports import Announce, Step
 
 
@@ -53,13 +53,24 @@ class Sending:
         self._stopping = True
 
     def _go_on_with(self, destination: str) -> None:
+        while (waiting := self._take(destination)) is not None:
+            self._in_hand.send(self._send_on(waiting))
+
+    def _take(self, destination: str) -> Waiting | None:
+        """Take the message that has waited longest, and a slot; None where one of the two is missing."""
         slots = self._holding.slots[destination]
-        for _ in range(0 if self._stopping else slots.free):
-            waiting = self._in_hand.next(destination)
-            if waiting is None:
-                return
+        if self._stopping or not slots.free:
+            return None
+        waiting = self._in_hand.next(destination)
+        if waiting is not None:
             slots.use()
-            self._in_hand.send(destination, self._send(*waiting))
+        return waiting
+
+    async def _send_on(self, waiting: Waiting | None) -> None:
+        """Send a message, and with the slot that it leaves the next: a task of its own would begin later."""
+        while waiting is not None:
+            await self._send(*waiting)
+            waiting = self._take(waiting.claim.destination)
 
     async def _send(self, claim: Claim, lease_ends: float) -> None:
         destination = claim.destination
@@ -71,4 +82,3 @@ class Sending:
             self._holding.slots[destination].free_one()
             self._in_hand.sent(destination)
         self._came_of(replace(outcome, probe=True) if probe else outcome)
-        self._go_on_with(destination)

@@ -20,7 +20,8 @@ from sqlalchemy import Connection, Engine, ExceptionContext, event
 from .publishing import CeleryApp, publisher_for
 
 MAX_WAIT_SECONDS = 0.5
-MIN_INTERVAL_SECONDS = 0.01
+MIN_INTERVAL_SECONDS = 0.02
+"""A worker that was woken looks once more after that: for what came meanwhile no hint is needed."""
 
 _ENQUEUED = "orderflow_outbox.enqueued"
 _COMMITTED = "orderflow_outbox.committed"
@@ -48,7 +49,7 @@ class Hints:
 
     Attributes:
         sent: hints handed to the broker.
-        suppressed: those not needed: another was sent in the last 10 ms or was still under way, or
+        suppressed: those not needed: another was sent in the last 20 ms or was still under way, or
             100 of them waited in the queue.
         failed: those that the broker did not take.
 
