@@ -17,6 +17,7 @@ from typing import Any
 
 from config import AlertSettings, Hook
 
+from .failpoints import Failpoint, come_by
 from .hooks.running import Job, longest, name_of, tell_all
 from .severities import severity_of
 from .store import incidents
@@ -104,6 +105,8 @@ class AlertSender:
             log.log(logging.WARNING if is_over else logging.ERROR, "ALERT %s", document["text"])
             jobs += [Job(hook, document, title_of(document), body_of(document)) for hook in each.hooks]
         answers = iter(tell_all(jobs, self._settings.timeout))
+        if jobs:
+            come_by(Failpoint.IN_ALERT)
         return [[next(answers) if each in in_time else TOO_LATE for _ in each.hooks] for each in sendings]
 
     def record(self, sendings: Sequence[Sending], answers: Sequence[Answers]) -> int:

@@ -13,6 +13,7 @@ from orderflow_outbox import Operation
 
 from .checking import Checks, Question
 from .deliveries import Claim, Failure, Outcome, Reply, Request
+from .failpoints import Failpoint, come_by
 from .masking import retold
 from .requests import RequestBuilder
 from .rules import Judge, leaves_in_doubt
@@ -82,6 +83,7 @@ class Attempter:
             return self.unsent(claim)
         try:
             reply = await self._transport.send(request, deadline)
+            come_by(Failpoint.AFTER_REPLY)
         except asyncio.CancelledError:  # stopped at the bound: the outcome is unknown
             outcome = Outcome(claim, None, in_doubt=True)
         else:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from config import Pause, paused_operations
 
 from .deliveries import Claim
+from .failpoints import Failpoint, come_by
 from .frontier import Frontier
 from .gate import opens_at, paused_by_calendar
 from .store import gates
@@ -89,6 +90,8 @@ class Looker:
         look = self._claim_at_once(room, begun) if expecting else None
         if look is None:
             look = self._look_first(room, begun)
+        if look.claims:
+            come_by(Failpoint.AFTER_CLAIM_COMMITS)
         ended = self._monotonic()
         self._frontier.end(ended, ended - begun)
         return look
@@ -191,6 +194,8 @@ class Looker:
             if one.earliest is not None:
                 self._frontier.met(name, one.earliest)
         claims = [each for one in claimed.values() for each in one.claims]
+        if claims:
+            come_by(Failpoint.BEFORE_CLAIM_COMMITS)
         over = outdated(transaction, claims, self._superseded_by)
         retire(transaction, [each for each in claims if each.id in over])
         return Look(

@@ -20,6 +20,7 @@ from orderflow_outbox import State
 
 from .deliveries import Outcome, Settlement
 from .excerpts import cut_text
+from .failpoints import Failpoint, come_by
 from .gatekeeper import Gatekeeper
 from .ports import Announce, Step
 from .settling import obsolete, settle, when_dead
@@ -110,6 +111,8 @@ class Recorder:
             settlements = self._settled_all(transaction, [each for each in outcomes if each.claim.id in held])
             children = record(transaction, settlements, self._alert_times, with_evidence)
             self._gatekeeper.note(transaction, [each.outcome for each in settlements])
+            come_by(Failpoint.BEFORE_RESULT_COMMITS)
+        come_by(Failpoint.AFTER_RESULT_COMMITS)
         for each in outcomes:
             if each.claim.id not in held:
                 log.warning(

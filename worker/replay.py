@@ -9,6 +9,7 @@ from typing import Any
 from orderflow_outbox import PREDEFINED, Catalogue, Resolution, State
 from orderflow_outbox.errors import OutboxError
 
+from .failpoints import Failpoint, come_by
 from .gate import THE_SERVICE, Gate
 from .store import gates, resolving
 from .store.burying import close_settled_incidents
@@ -73,6 +74,7 @@ def replay(
             version = highest_version(transaction, message_id, by_others)
             created = resolving.insert_replay(transaction, origin, as_latest=True, version=version)
         resolving.resolve_letter(transaction, message_id, Resolution.REPLAYED, by, why)
+        come_by(Failpoint.IN_REPLAY)
         close_settled_incidents(transaction)
         resolving.note_audit(
             transaction,

@@ -12,6 +12,7 @@ from datetime import datetime
 from config import Configuration
 
 from .deliveries import Claim, Outcome, Settlement
+from .failpoints import Failpoint, come_by
 from .lifetimes import lifetimes_of, policy_of
 from .settling import expiry, settle, when_dead
 from .store.aging import lives_of_the_waiting, told_of
@@ -51,6 +52,7 @@ def sweep(store: Store, configuration: Configuration, alert_times: AlertTimes) -
         with store.writing() as transaction:
             rescued = rescue(transaction)
             unparked = free_forgotten(transaction)
+            come_by(Failpoint.IN_SWEEP)
     if over:
         with store.writing() as transaction:
             endings = [

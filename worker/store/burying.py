@@ -11,6 +11,7 @@ from sqlalchemy import and_, exists, literal_column, select
 from orderflow_outbox import Resolution
 from orderflow_outbox.tables import dead_letter, incident
 from worker.deliveries import Settlement
+from worker.failpoints import Failpoint, come_by
 from worker.verdicts import Why
 
 from .causes import DEAD_LETTERS, AlertTimes, is_unresolved, note_incident, resolve_where
@@ -41,6 +42,7 @@ def bury(transaction: Transaction, settlements: Sequence[Settlement], alert_time
         letters += [_letter(transaction, each, incident_id) for each in dying]
     if letters:
         transaction.connection.execute(dead_letter.insert(), letters)
+        come_by(Failpoint.IN_BURY)
 
 
 def _death_of(settlement: Settlement) -> Why:

@@ -12,6 +12,7 @@ from sqlalchemy import and_, bindparam, select, update
 
 from orderflow_outbox.tables import message
 from orderflow_outbox.unparking import KEY, unparking
+from worker.failpoints import Failpoint, come_by
 
 from .claiming import has_elder, is_parked
 from .leasing import is_pending
@@ -30,6 +31,7 @@ def unblock(transaction: Transaction, keys: Iterable[tuple[str, str]]) -> None:
     rows = [{"of_destination": destination, "of_key": key} for destination, key in sorted(set(keys))]
     if rows:
         _unpark_all.run(transaction.connection, rows, moment=transaction.now)
+        come_by(Failpoint.IN_UNPARK)
 
 
 def has_forgotten(transaction: Transaction) -> bool:

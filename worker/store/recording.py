@@ -24,6 +24,7 @@ from sqlalchemy.types import TypeEngine
 from orderflow_outbox import State
 from orderflow_outbox.tables import message
 from worker.deliveries import Claim, Outcome, Settlement
+from worker.failpoints import Failpoint, come_by
 
 from . import attempts
 from .burying import bury
@@ -130,6 +131,7 @@ def retire(transaction: Transaction, claims: Sequence[Claim]) -> None:
     ]
     if ended:
         _settle(transaction, ended)
+        come_by(Failpoint.IN_SUPERSEDE)
         unblock(transaction, [(each.destination, each.key) for each in claims if each.key is not None])
 
 
