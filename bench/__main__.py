@@ -9,4 +9,5 @@ from .commands import main
 try:
     sys.exit(main(sys.argv[1:]))
 except KeyboardInterrupt:
+    sys.stderr.write("stopped: nothing was measured to its end\n")
     sys.exit(130)

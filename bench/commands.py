@@ -73,7 +73,7 @@ def bench(
     ] = 3,
     seconds: Annotated[
         float,
-        typer.Option(min=0.1, help="How long each round of `latency` takes; at most, elsewhere."),
+        typer.Option(min=0.1, max=3600, help="How long each round of `latency` takes; at most, elsewhere."),
     ] = 12.0,
     transactions: Annotated[
         int, typer.Option(min=1, help="Transactions of each kind of `enqueue`, in rounds of some dozen.")

@@ -60,6 +60,9 @@ class Postgres:
             folder.mkdir(mode=0o700)
             if self.as_user:
                 os.chown(folder, self.as_user["user"], self.as_user["group"])
+
+    def make(self) -> None:
+        """Make the server's files."""
         options = ["-U", USER, "-E", "UTF8", "--no-locale", "--no-sync", "-N", *self._access()]
         subprocess.run(
             [self.programs / "initdb", "-D", self.data, *options],
@@ -84,6 +87,7 @@ class Postgres:
         """Run a server for the length of the block and leave nothing behind."""
         server = cls(settings, password)
         try:
+            server.make()
             server.start()
             yield server
         finally:

@@ -6,13 +6,15 @@ import asyncio
 import signal
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select, update
 
 import config
-from orderflow_outbox import enqueue, hint_after_commit
+from orderflow_outbox import Operation, enqueue, hint_after_commit
 from orderflow_outbox.tables import dead_letter, gate, incident, message
 from simulator import Options
 from tasks.app import make_app
@@ -21,8 +23,12 @@ from tests.rig import Place, engine_of, eventually, rig
 from worker import room
 from worker.attempting import Attempter
 from worker.broker import EmbeddedBroker
-from worker.looking import Looker
+from worker.deliveries import Claim, Outcome, Request
+from worker.engine import LOOK_AGAIN_SECONDS
+from worker.looking import Look, Looker
+from worker.recorder import Recorder
 from worker.replay import resume
+from worker.requests import RequestBuilder
 from worker.store.transactions import Store
 from worker.transport import Transport
 
@@ -306,3 +312,62 @@ def test_a_broker_that_is_down_holds_a_shop_for_less_than_a_second(place: Place)
         made.order("SO-1")
         assert time.monotonic() - begun < 1
         eventually(lambda: hints.failed == 1)
+
+
+def test_a_request_that_cannot_be_made_spends_tries_and_keeps_nothing_from_being_sent(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_by = RequestBuilder.build
+
+    def build(self: RequestBuilder, claim: Claim, operation: Operation) -> Request:
+        if claim.idempotency_key == "key-1":
+            raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+        return made_by(self, claim, operation)
+
+    monkeypatch.setattr(RequestBuilder, "build", build)
+    with rig(place, retry_after=["20ms", "20ms"]) as made:
+        made.orders(5)
+        with engine_of(made):
+            eventually(lambda: [row.state for row in made.rows()].count("dead") == 1)
+            eventually(lambda: [row.state for row in made.rows()].count("delivered") == 4)
+        (dead,) = [row for row in made.rows() if row.state == "dead"]
+        assert (dead.idempotency_key, dead.tries, dead.in_doubt) == ("key-1", 3, False)
+
+
+def test_an_engine_whose_recording_breaks_is_replaced_by_another(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded, broken = Recorder.record, []
+
+    def record(self: Recorder, outcomes: Sequence[Outcome]) -> bool:
+        if not broken:
+            broken.append(True)
+            raise ZeroDivisionError
+        return recorded(self, outcomes)
+
+    monkeypatch.setattr(Recorder, "record", record)
+    monkeypatch.setattr("worker.engine_thread.RESTART_SECONDS", 0.05)
+    with rig(place, attempt_deadline="500ms") as made:
+        made.orders(5)
+        with engine_of(made):
+            eventually(lambda: made.states() == {"delivered"})
+    assert broken
+
+
+def test_a_woken_engine_looks_once_more_however_long_the_first_look_takes(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, looks = Looker.look, []
+
+    def look(self: Looker, room: Mapping[str, int], *, expecting: bool = False) -> Look:
+        found = looked(self, room, expecting=expecting)
+        if expecting and not looks:
+            looks.append(made.order("SO-UNHEARD"))  # while the first look is under way, and without a hint
+            time.sleep(2 * LOOK_AGAIN_SECONDS)
+        return found if found.claims else replace(found, wait=60.0)
+
+    monkeypatch.setattr(Looker, "look", look)
+    with rig(place) as made, engine_of(made) as engine:
+        eventually(lambda: engine._engine is not None)
+        engine.wake()
+        eventually(lambda: made.states() == {"delivered"}, seconds=10)

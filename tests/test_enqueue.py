@@ -15,8 +15,9 @@ from unittest.mock import Mock, create_autospec
 
 import pytest
 from sqlalchemy import Connection, Engine, Row, create_engine, func, select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.pool import StaticPool
 
 from orderflow_outbox import (
     PREDEFINED,
@@ -793,6 +794,25 @@ def test_a_writer_goes_on_within_a_moment_of_the_one_before(
             assert second.exec_driver_sql("PRAGMA busy_timeout").scalar() == 10_000
     engine.dispose()
     assert slept == [0.001] * 100
+
+
+def test_a_second_transaction_on_a_shared_connection_is_refused() -> None:
+    engine = prepare(create_engine("sqlite://", poolclass=StaticPool))
+    with engine.connect() as first, engine.connect() as second, first.begin():
+        with pytest.raises(OperationalError, match="within a transaction"):
+            second.begin()
+        assert first.exec_driver_sql("PRAGMA busy_timeout").scalar() == 10_000
+    engine.dispose()
+
+
+def test_a_connection_that_was_lost_is_told_in_the_words_of_sqlalchemy(tmp_path: Path) -> None:
+    engine = prepare(create_engine(f"sqlite:///{tmp_path}/shop.db"))
+    with engine.connect() as connection:
+        assert connection.connection.driver_connection is not None
+        connection.connection.driver_connection.close()
+        with pytest.raises(DBAPIError, match="closed database"):
+            connection.begin()
+    engine.dispose()
 
 
 def test_a_writer_waits_for_another_as_long_as_its_connection_says(tmp_path: Path) -> None:

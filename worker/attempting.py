@@ -62,8 +62,17 @@ class Attempter:
         Args:
             lease_ends: when the lease runs out, by the monotonic clock.
         """
+        try:
+            ready = self._ready(claim, lease_ends)
+        except Exception as error:
+            log.exception("message %d: its request could not be made", claim.id)
+            text = f"its request could not be made: {type(error).__name__}"
+            return self.unsent(claim, RetryLater(Why("not_made", text, "engine"), systemic=False))
+        return ready if isinstance(ready, Outcome) else await self._sent(claim, lease_ends, *ready)
+
+    def _ready(self, claim: Claim, lease_ends: float) -> Outcome | tuple[Operation, Question | None, Request]:
+        """Return the operation, the check that is made instead, and the request; or why none is sent."""
         destination = self._destinations[claim.destination]
-        deadline = destination.attempt_deadline.total_seconds()
         operation = self._catalogue.get(claim.operation)
         if operation is None:
             return self.unsent(claim, _unknown(claim))
@@ -77,7 +86,17 @@ class Attempter:
             if problem is not None:
                 return self.unsent(claim, Refused(Why("schema_invalid", problem, "schema")))
         question = self._checks.question(claim, operation)
-        request = self._request(claim, operation, question)
+        return operation, question, self._request(claim, operation, question)
+
+    async def _sent(
+        self,
+        claim: Claim,
+        lease_ends: float,
+        operation: Operation,
+        question: Question | None,
+        request: Request,
+    ) -> Outcome:
+        deadline = self._destinations[claim.destination].attempt_deadline.total_seconds()
         started = time.monotonic()
         if started + deadline + self._margin > lease_ends:
             return self.unsent(claim)

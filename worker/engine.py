@@ -106,7 +106,7 @@ class Engine:
         self._woken = False
         self._expecting = False
         self._stopping = False
-        self._look_until = 0.0
+        self._look_again_at = float("inf")
         self._siblings_woken_at = 0.0
         self._database = LoggedSwitch(log, "the database answers", "the database does not answer")
         self._chores = Chores(
@@ -124,7 +124,7 @@ class Engine:
 
     def wake(self) -> None:
         """Look for due messages now."""
-        self._look_until = time.monotonic() + LOOK_AGAIN_SECONDS
+        self._look_again_at = time.monotonic() + LOOK_AGAIN_SECONDS
         self._woken = True
         self._stir.set()
 
@@ -143,25 +143,37 @@ class Engine:
     async def run(self) -> None:
         """Deliver until `stop`, then drain."""
         log.info("the engine looks for messages to %s", ", ".join(sorted(self._destinations)))
-        async with self._transport:
-            recording = asyncio.create_task(self._keep_recording())
-            self._chores.start()
-            while not self._stopping:
-                look = await self._claim()
-                self._in_hand.take(look.claims, look.lease_ends)
-                self._sending.go_on()
-                await self._rest(look)
-            self._chores.stop()
-            await self._drain()
-            await self._until_recorded()
-            with suppress(Exception):  # they lapse by themselves
-                await self._holding.give_back()
+        recording = asyncio.create_task(self._keep_recording())
+        recording.add_done_callback(lambda _: self.wake())
+        try:
+            async with self._transport:
+                self._chores.start()
+                try:
+                    await self._deliver(recording)
+                finally:
+                    self._chores.stop()
+                await self._drain()
+                await self._until_recorded()
+                with suppress(Exception):  # they lapse by themselves
+                    await self._holding.give_back()
+        finally:
             recording.cancel()
-        self._store_thread.shutdown(wait=True)
+            self._store_thread.shutdown(wait=True)
         log.info("the engine ends: it recorded %d results", self._recorder.recorded)
+
+    async def _deliver(self, recording: asyncio.Task[None]) -> None:
+        while not self._stopping:
+            if recording.done():
+                recording.result()  # raises what ended it
+            look = await self._claim()
+            self._in_hand.take(look.claims, look.lease_ends)
+            self._sending.go_on()
+            await self._rest(look)
 
     async def _claim(self) -> Look:
         poll = self._settings.engine.poll.total_seconds()
+        if time.monotonic() >= self._look_again_at:
+            self._look_again_at = float("inf")
         if self._recorder.is_stuck:
             return Look(wait=poll)
         try:
@@ -253,7 +265,7 @@ class Engine:
         now, wait = time.monotonic(), look.wait
         if not self._recorder.is_stuck:
             wait = min(wait, max(0.0, self._holding.seconds_left(self._wanted())))
-        ends = min(now + wait, self._look_until) if self._look_until > now else now + wait
+        ends = min(now + wait, self._look_again_at)
         while not (self._stopping or self._woken or look.full & self._room().keys()):
             self._stir.clear()
             if not await happened(self._stir, ends - time.monotonic()):

@@ -74,9 +74,9 @@ class Sending:
 
     async def _send(self, claim: Claim, lease_ends: float) -> None:
         destination = claim.destination
-        probe = self._holding.begins(destination)
-        self._announce(Step.STARTED, claim, "", 0.0)
         try:
+            probe = self._holding.begins(destination)
+            self._announce(Step.STARTED, claim, "", 0.0)
             outcome = await self._attempter.attempt(claim, lease_ends)
         finally:
             self._holding.slots[destination].free_one()

@@ -49,7 +49,7 @@ class Hints:
 
     Attributes:
         sent: hints handed to the broker.
-        suppressed: those not needed: another was sent in the last 20 ms or was still under way, or
+        suppressed: those not sent: another was tried in the last 20 ms or was still under way, or
             100 of them waited in the queue.
         failed: those that the broker did not take.
 

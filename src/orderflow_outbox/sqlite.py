@@ -14,6 +14,7 @@ BUSY_TIMEOUT_SECONDS = 10
 TURN_SECONDS = 0.001
 """How often a writer looks whether its turn has come; SQLite by itself sleeps for up to 0.1 s in between."""
 READS_ONLY = "outbox_reads_only"
+_BEGIN_TO_WRITE = "BEGIN IMMEDIATE"
 _LOOK_AGAIN_SECONDS = 0.02
 _AS_EVER = -1  # sqlite3.LEGACY_TRANSACTION_CONTROL, from Python 3.12 on
 _PREPARED = "orderflow_outbox.prepared"
@@ -88,27 +89,34 @@ def _begin(connection: Connection) -> None:
     elif isinstance(driver, sqlite3.Connection):
         _begin_in_turn(connection, driver)
     else:  # for an event loop, which must not be kept: such a driver waits in a thread of its own
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql(_BEGIN_TO_WRITE)
 
 
 def _begin_in_turn(connection: Connection, driver: sqlite3.Connection) -> None:
+    try:
+        _wait_and_begin(driver)
+    except sqlite3.Error as error:  # raised as SQLAlchemy does, of whom the statement knows nothing
+        connection._handle_dbapi_exception(error, _BEGIN_TO_WRITE, None, None, None)
+
+
+def _wait_and_begin(driver: sqlite3.Connection) -> None:
     """Begin to write as soon as the writer before has ended."""
     (milliseconds,) = driver.execute("PRAGMA busy_timeout").fetchone()
     ends = time.monotonic() + milliseconds / 1000
     driver.execute("PRAGMA busy_timeout = 0")
     try:
-        while _is_anothers_turn(driver) and time.monotonic() < ends:
+        while True:
+            try:
+                driver.execute(_BEGIN_TO_WRITE)
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or time.monotonic() >= ends:
+                    raise
+            else:
+                return
             time.sleep(TURN_SECONDS)
-        if not driver.in_transaction:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")  # it fails too, in SQLAlchemy's words
     finally:
         driver.execute(f"PRAGMA busy_timeout = {milliseconds}")
 
 
-def _is_anothers_turn(driver: sqlite3.Connection) -> bool:
-    """Begin to write, unless another one writes; tell whether one does."""
-    try:
-        driver.execute("BEGIN IMMEDIATE")
-    except sqlite3.Error as error:
-        return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-    return False
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
