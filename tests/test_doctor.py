@@ -573,6 +573,8 @@ def test_what_is_no_web_server_is_not_taken_for_a_flower(monkeypatch: pytest.Mon
         found = check()
         thread.join()
     assert found.state is State.UNKNOWN
+    assert "does not answer as a web server" in found.told
+    assert "flower.port" in found.fix
 
 
 # Checks beside each other
@@ -598,7 +600,9 @@ def test_a_check_that_hangs_or_fails_keeps_no_other_from_being_made() -> None:
     begun = time.monotonic()
     found = all_found(groups, 0.2)
     took = time.monotonic() - begun
+    left = [each for each in threading.enumerate() if each.name == "doctor"]
     released.set()
+    assert [each.daemon for each in left] == [True], "the process does not wait for what hangs"
     assert took < 2
     assert [each.name for each in found] == ["one", "after it", "two", "three"]
     assert [each.state for each in found] == [State.TROUBLE, State.UNKNOWN, State.UNKNOWN, State.WELL]

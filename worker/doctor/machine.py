@@ -14,7 +14,7 @@ def has_room(name: str, settings: Settings) -> Finding:
     if not free:
         raise CannotTell("what is free cannot be told", "see that state_dir can be looked at")
     limit = settings.alerts.disk_free
-    told = ", ".join(f"{share:.1%} is free for {what}" for what, share in free.items())
+    told = ", ".join(f"{share:.1%} is free of the disk with {what}" for what, share in free.items())
     if min(free.values()) < limit:
         fix = f"make room: {limit:.1%} (disk_free) should be free"
         return Finding(name, State.TROUBLE, told, fix)

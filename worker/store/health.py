@@ -17,12 +17,13 @@ _DEAD_ROWS = text(
     "SELECT n_live_tup AS living, n_dead_tup AS dead FROM pg_stat_user_tables"
     " WHERE relid = to_regclass('outbox_message')"
 )
-# The sessions of other databases keep no rows of this one. Of another role's sessions a role sees only that
-# they are there, unless it is a member of pg_read_all_stats.
+# The sessions of other databases keep no rows of this one, and neither does autovacuum, which is no user's.
+# Of another role's sessions a role sees only that they are there, unless it is in pg_read_all_stats.
 _OLDEST_TRANSACTION = text(
     "SELECT max(clock_timestamp() - xact_start) AS age,"
     " count(*) FILTER (WHERE query = '<insufficient privilege>') AS hidden"
     " FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    " AND usesysid IS NOT NULL"
 )
 
 
