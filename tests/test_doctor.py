@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -19,7 +19,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from config import load, load_settings
 from orderflow_outbox.tables import engine_seen
-from tests.brokers import LOCALHOST, PASSWORD, Proxy, RedisServer, free_port
+from tests.brokers import LOCALHOST, PASSWORD, RedisServer, free_port
 from tests.databases import Databases, on_postgresql, on_sqlite
 from tests.postgres import USER
 from tests.rig import eventually
@@ -286,7 +286,7 @@ def test_a_sqlite_file_that_is_not_written_ahead_is_told(engine: Engine, tmp_pat
         (timedelta(), State.WELL, "within 2 s"),
         (timedelta(seconds=60), State.TROUBLE, "ahead of"),
         (timedelta(seconds=-60), State.TROUBLE, "behind"),
-        (timedelta(seconds=2.5), State.TROUBLE, "ahead of"),
+        (timedelta(seconds=20), State.TROUBLE, "ahead of"),
         (timedelta(seconds=-1), State.WELL, "within 2 s"),
     ],
 )
@@ -464,12 +464,22 @@ def test_a_disk_that_is_nearly_full_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @contextmanager
-def over_tls(certificate: trustme.LeafCert, target: int) -> Iterator[int]:
-    """Yield a port that shows this certificate."""
+def over_tls(certificate: trustme.LeafCert) -> Iterator[int]:
+    """Yield a port that shows this certificate, once."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
-    with Proxy.running(target, tls=context) as proxy:
-        yield proxy.port
+    with socket.create_server((LOCALHOST, 0)) as listening:
+        listening.settimeout(20)
+
+        def greet() -> None:
+            connection, _ = listening.accept()
+            with suppress(OSError), context.wrap_socket(connection, server_side=True):
+                pass
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        yield listening.getsockname()[1]
+        thread.join()
 
 
 def sent_to(folder: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> Finding:
@@ -478,25 +488,24 @@ def sent_to(folder: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> Finding:
 
 
 @pytest.mark.parametrize(
-    ("left", "state"), [(RENEWED_BEFORE + DAY, State.WELL), (RENEWED_BEFORE - DAY, State.WARNING)]
+    ("left", "state"), [(RENEWED_BEFORE + DAY / 2, State.WELL), (RENEWED_BEFORE - DAY / 2, State.WARNING)]
 )
 def test_a_certificate_that_ends_soon_is_told(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     authority: trustme.CA,
-    listener: int,
     left: timedelta,
     state: State,
 ) -> None:
     ends = datetime.now(UTC) + left
-    with over_tls(authority.issue_cert("localhost", not_after=ends), listener) as port:
+    with over_tls(authority.issue_cert("localhost", not_after=ends)) as port:
         found = sent_to(tmp_path, monkeypatch, f"https://localhost:{port}/web")
     assert found.state is state
-    assert f"for another {(left - SECOND).days} d" in found.told
+    assert f"for another {left.days} d" in found.told
 
 
 def test_a_certificate_that_is_not_valid_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authority: trustme.CA, listener: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authority: trustme.CA
 ) -> None:
     past = datetime.now(UTC) - DAY
     cases = {
@@ -505,7 +514,7 @@ def test_a_certificate_that_is_not_valid_is_told(
         "unable to get local issuer": trustme.CA().issue_cert("localhost"),
     }
     for why, certificate in cases.items():
-        with over_tls(certificate, listener) as port:
+        with over_tls(certificate) as port:
             found = sent_to(tmp_path, monkeypatch, f"https://localhost:{port}/web")
         assert found.state is State.TROUBLE
         assert why in found.told
@@ -516,6 +525,14 @@ def test_a_host_that_is_not_reached_is_told(tmp_path: Path, monkeypatch: pytest.
         found = sent_to(tmp_path, monkeypatch, f"{scheme}://{LOCALHOST}:{free_port()}/web")
         assert found.state is State.TROUBLE
         assert "is not reached" in found.told
+
+
+def test_a_host_that_does_not_speak_tls_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with web_server({}):
+        url = f"https://{LOCALHOST}:{load_settings().flower.port}/web"
+        found = sent_to(tmp_path, monkeypatch, url)
+    assert found.state is State.TROUBLE
+    assert "is reached, but not by TLS" in found.told
 
 
 # Flower
@@ -598,12 +615,12 @@ def test_a_check_that_hangs_or_fails_keeps_no_other_from_being_made() -> None:
         [Check("two", fail), Check("three", good)],
     ]
     begun = time.monotonic()
-    found = all_found(groups, 0.2)
+    found = all_found(groups, 1.0)
     took = time.monotonic() - begun
     left = [each for each in threading.enumerate() if each.name == "doctor"]
     released.set()
     assert [each.daemon for each in left] == [True], "the process does not wait for what hangs"
-    assert took < 2
+    assert took < 5
     assert [each.name for each in found] == ["one", "after it", "two", "three"]
     assert [each.state for each in found] == [State.TROUBLE, State.UNKNOWN, State.UNKNOWN, State.WELL]
     assert "no such thing" in found[2].told

@@ -47,7 +47,7 @@ def can_be_sent_to(name: str, destination: Destination) -> Finding:
 
 
 def _lasting(name: str, place: str, ends: float) -> Finding:
-    left = timedelta(seconds=round(ends - time.time()))
+    left = timedelta(seconds=int(ends - time.time()))
     told = f"{place} is reached, and its certificate is valid for another {in_words(left)}"
     if left < RENEWED_BEFORE:
         return Finding(name, State.WARNING, told, "have its operator renew it")
