@@ -13,19 +13,12 @@ from celery import Celery
 
 from config import ConfigError, Settings, load_settings
 from orderflow_outbox.publishing import QUEUE
-from worker.broker import broker_url
+from worker.broker import address_of_broker
 
 from .connecting import ANSWER_SECONDS, HEARTBEAT_SECONDS, broker_options, tls_options
 
 SWEEP = "tasks.sweep"
 SWEEP_SCHEDULE_SECONDS = 30.0
-
-
-def celery_broker_url(settings: Settings) -> str:
-    """Return the broker's address: the configured one, or the embedded broker's socket."""
-    if settings.broker_is_embedded:
-        return broker_url(settings.state_dir)
-    return settings.broker_address().get_secret_value()
 
 
 def make_app(settings: Settings) -> Celery:
@@ -34,7 +27,7 @@ def make_app(settings: Settings) -> Celery:
     Raises:
         ConfigError: the broker's password is not where it is said to be kept.
     """
-    url = celery_broker_url(settings)
+    url = address_of_broker(settings)
     made = Celery("orderflow_outbox", broker=url, events="tasks.consuming:Events", set_as_current=False)
     made.conf.update(
         task_default_queue=QUEUE,

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from config import Settings
 from orderflow_outbox.errors import OutboxError
 
 from .processes import kill_group, start_process
@@ -45,6 +46,17 @@ def broker_url(state_dir: Path) -> str:
         state_dir: the folder of the broker; it need not exist yet.
     """
     return f"redis+socket://{quote(os.fsencode(_known_socket(state_dir)))}"
+
+
+def address_of_broker(settings: Settings) -> str:
+    """Return the broker's address with its password: the configured one, or the embedded broker's socket.
+
+    Raises:
+        ConfigError: the password is not where it is said to be kept.
+    """
+    if settings.broker_is_embedded:
+        return broker_url(settings.state_dir)
+    return settings.broker_address().get_secret_value()
 
 
 def command(state_dir: Path) -> list[str]:

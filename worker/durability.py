@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError
@@ -62,7 +63,14 @@ def durability_warnings(settings: Settings) -> list[str]:
     finally:
         engine.dispose()
     return [
-        f"the database has {name} = off: {risk.breaks}: {risk.fix}"
-        for name, risk in RISKS.items()
-        if found.get(name) == "off"
+        f"the database has {name} = off: {risk.breaks}: {risk.fix}" for name, risk in risks_of(found).items()
     ]
+
+
+def risks_of(found: Mapping[str, str]) -> dict[str, Risk]:
+    """Return the risks that are taken, by the name of the setting that is off.
+
+    Args:
+        found: the settings in force, those of `RISKS` among them.
+    """
+    return {name: risk for name, risk in RISKS.items() if found.get(name) == "off"}

@@ -15,6 +15,7 @@ from . import (
     configuration,
     dead,
     demonstration,
+    doctor,
     documents,
     incidents,
     messages,
@@ -42,6 +43,7 @@ dead.add_to(app)
 incidents.add_to(app)
 running.add_to(app)
 configuration.add_to(app)
+doctor.add_to(app)
 rules.add_to(app)
 documents.add_to(app)
 queries.add_to(app)

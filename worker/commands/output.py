@@ -29,6 +29,10 @@ STATE_STYLES = {
     "probing": "yellow",
     "paused": "yellow",
     "open": "green",
+    "well": "green",
+    "warning": "yellow",
+    "trouble": "bold red",
+    "unknown": "yellow",
 }
 
 WIDTH_OF_A_FILE = 200
