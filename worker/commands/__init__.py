@@ -18,6 +18,7 @@ from . import (
     documents,
     incidents,
     messages,
+    output,
     queries,
     rules,
     running,
@@ -82,5 +83,5 @@ def _message(error: typer.TyperException) -> str:
 
 
 def _say(line: str, status: int) -> int:
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{output.plain(line).plain}\n")
     return status
