@@ -37,8 +37,10 @@ bench: $(VENV)/.dev ## Measure it against a plain Celery task per message, and a
 soak: $(VENV)/.dev ## Run the longer storms: 20,000 messages through four workers, a small benchmark
 	@$(BIN)/python -m pytest -m soak -n 0
 
-lint: $(VENV)/.dev ## Check types, style and import contracts alone
+lint: $(VENV)/.dev ## Check types, style, import contracts, risky code and known vulnerabilities
 	@$(BIN)/python -m pytest -n 0 tests/test_house.py
+	@$(BIN)/python -m bandit --quiet --configfile pyproject.toml --recursive src worker tasks config
+	@$(BIN)/python -m tests.audit
 
 docs: $(VENV)/.dev ## Build the pages of the names a shop calls, in build/docs
 	@$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs/api build/docs

@@ -48,3 +48,11 @@ def test_the_pages_load_nothing_from_elsewhere(pages: Path) -> None:
     ]
     assert wanted
     assert [address for address in wanted if "//" in address] == []
+
+
+def test_every_file_that_the_page_on_security_names_is_there() -> None:
+    named = set(
+        re.findall(r"`((?:tests|docs)/[\w./]+|SECURITY\.md)`", (PROJECT / "docs" / "security.md").read_text())
+    )
+    assert len(named) > 10
+    assert [each for each in sorted(named) if not (PROJECT / each).is_file()] == []

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+
+import pytest
 
 from orderflow_outbox.operations import Method
 from worker.deliveries import Failure, Reply, Request
@@ -117,6 +120,32 @@ def test_an_answer_that_is_not_http_leaves_a_doubt() -> None:
     answer = exchange(nonsense)
     assert isinstance(answer, Failure)
     assert answer.bytes_may_have_left
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"",
+        b"HTTP/1.1 ",
+        b"HTTP/1.1 200 OK\r\nX Login ",
+        b"HTTP/1.1 200 OK\r\nX-Login\0",
+        b"HTTP/1.1 200 OK\r\nContent-Length: ",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Login: " + b"y" * 8200,
+    ],
+)
+def test_an_answer_that_is_not_http_is_not_quoted(start: bytes) -> None:
+    async def repeat(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(start + b'Basic "don\'t" c2hvcDpzZWNyZXQ=: 1\r\n\r\n')
+        await writer.drain()
+
+    answer = exchange(repeat)
+    if isinstance(answer, Failure):
+        assert answer.text.startswith("HttpProcessingError: ")
+        assert "\n" not in answer.text
+        assert not re.search("Basic|don|c2hv|yyy", answer.text)
+    else:
+        assert (answer.complete, answer.body) == (False, b"")
 
 
 def test_a_refused_connection_leaves_no_doubt() -> None:

@@ -7,6 +7,7 @@ import logging
 import time
 from dataclasses import replace
 from datetime import timedelta
+from traceback import format_tb
 
 from config import Configuration
 from orderflow_outbox import Operation
@@ -106,8 +107,10 @@ class Attempter:
         except asyncio.CancelledError:  # stopped at the bound: the outcome is unknown
             outcome = Outcome(claim, None, in_doubt=True)
         else:
-            outcome = self._judged(claim, operation, question, reply)
             masking = self._builders[claim.destination].masking
+            if isinstance(reply, Failure):
+                reply = masking.failure(reply)
+            outcome = self._judged(claim, operation, question, reply)
             if isinstance(reply, Reply) and masking.finds(reply):
                 outcome = retold(outcome, self._judged(claim, operation, question, masking.reply(reply)))
         return replace(
@@ -140,8 +143,9 @@ class Attempter:
                 reply, claim.destination, operation, claim.in_doubt, claim.claimed_at, claim.payload
             )
         except Exception as error:
-            log.exception("message %d: judging its reply failed", claim.id)
             text = f"judging the reply failed: {type(error).__name__}"
+            # What an error says may quote the reply, and that the credentials.
+            log.error("message %d: %s\n%s", claim.id, text, "".join(format_tb(error.__traceback__)))
             unknown = RetryLater(Why("not_judged", text, "engine"), systemic=False)
             return Outcome(claim, unknown, reply=answer, in_doubt=True)
         in_doubt = claim.in_doubt or leaves_in_doubt(reply)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from html import escape
 from typing import TypeVar
+from urllib.parse import quote, quote_plus
 
-from .deliveries import Outcome, Reply
+from .deliveries import Failure, Outcome, Reply
 from .verdicts import ItemResult, Verdict
 
 V = TypeVar("V", bound=Verdict)
@@ -26,20 +28,20 @@ class Masking:
     """Finds the credentials of one destination in replies.
 
     Args:
-        credentials: the password, and what is made of it for the headers.
+        credentials: the password, and what is made of it for the headers. Each is looked for as it is, and as
+            an address, a JSON document or a page has it, which may show JSON or what was escaped before.
     """
 
     def __init__(self, credentials: Iterable[str]) -> None:
-        forms = {form for each in credentials for form in (each, escape(each)) if each}
+        forms = {form for each in credentials for form in _forms(each) if each}
         # The longest first: one may be a part of another.
         self._forms = sorted(forms, key=len, reverse=True)
         self._bytes = [form.encode() for form in self._forms]
 
     def finds(self, reply: Reply) -> bool:
         """Tell whether `reply` repeats a credential."""
-        return any(form in reply.body for form in self._bytes) or any(
-            form in value for _, value in reply.headers for form in self._forms
-        )
+        headers = "\n".join(["\n".join(header) for header in reply.headers])
+        return any(form in reply.body for form in self._bytes) or any(form in headers for form in self._forms)
 
     def text(self, text: str) -> str:
         """Return `text` with every credential replaced."""
@@ -47,13 +49,23 @@ class Masking:
             text = text.replace(form, MASKED)
         return text
 
+    def failure(self, failure: Failure) -> Failure:
+        """Return `failure` with every credential replaced."""
+        return replace(failure, text=self.text(failure.text))
+
     def reply(self, reply: Reply) -> Reply:
         """Return `reply` with every credential replaced."""
         body = reply.body
         for form in self._bytes:
             body = body.replace(form, MASKED.encode())
-        headers = tuple((name, self.text(value)) for name, value in reply.headers)
+        headers = tuple((self.text(name), self.text(value)) for name, value in reply.headers)
         return replace(reply, headers=headers, body=body)
+
+
+def _forms(credential: str) -> tuple[str, ...]:
+    quoted = (quote(credential), quote(credential, safe=""), quote_plus(credential))
+    texts = (credential, json.dumps(credential)[1:-1])
+    return *texts, *map(escape, texts), escape(escape(credential)), *quoted
 
 
 def retold(outcome: Outcome, shown: Outcome) -> Outcome:

@@ -87,6 +87,8 @@ async def ask(configuration: Configuration, query: PreparedQuery) -> QueryAnswer
     def judged(answer: Reply | Failure) -> Verdict:
         return judge.judge(answer, query.destination, operation, in_doubt=False, now=now).verdict
 
+    if isinstance(reply, Failure):
+        reply = query.masking.failure(reply)
     verdict = judged(reply)
     if isinstance(reply, Reply) and query.masking.finds(reply):
         reply = query.masking.reply(reply)

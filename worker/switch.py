@@ -29,4 +29,5 @@ class LoggedSwitch:
         if self.is_on:
             self.is_on = False
             cause = error.__cause__ or error
-            self._log.error("%s: %s: %s", self._when_off, type(cause).__name__, " ".join(str(cause).split()))
+            said = "".join(each if each.isprintable() else " " for each in str(cause))
+            self._log.error("%s: %s: %s", self._when_off, type(cause).__name__, " ".join(said.split()))

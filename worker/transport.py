@@ -7,12 +7,14 @@ no cookies and reads no proxy variables, and this one survives cancelled request
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from functools import lru_cache
 from types import TracebackType
 
 import aiohttp
 import httpx
+from aiohttp.http import HttpProcessingError
 from httpx_aiohttp import AiohttpTransport
 
 from .deliveries import Failure, Reply, Request
@@ -86,6 +88,9 @@ async def _as_httpx(request: Request, deadline: float) -> httpx.Request:
     return made
 
 
+_QUOTED = re.compile(r"""\bb(['"]).*""", re.DOTALL)
+"""What an error quotes of a reply that is no HTTP, to its end: the reply may repeat credentials."""
+
 _url = lru_cache(maxsize=1024)(httpx.URL)
 """Most requests of a destination go to a few addresses."""
 
@@ -144,7 +149,8 @@ def _failure(error: Exception) -> Failure:
     cause = error.__cause__ or error
     if isinstance(cause, _Lost) and isinstance(cause.__cause__, Exception):
         cause = cause.__cause__
-    text = f"{type(cause).__name__}: {cause}"[:500]
+    said = cause.message if isinstance(cause, HttpProcessingError) else str(cause)
+    text = " ".join(f"{type(cause).__name__}: {_QUOTED.sub('', said)}".split())[:500]
     if isinstance(cause, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
         return Failure("bad_certificate", text, False)
     if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):

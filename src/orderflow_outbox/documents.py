@@ -16,6 +16,8 @@ from .operations import Naming, Operation
 
 MAX_PAYLOAD_BYTES = 5 * 1024 * 1024
 MAX_DEPTH = 100
+EXCERPT_BYTES = 20
+"""So much is shown of a document before and after the place where it stops being XML."""
 INTERFACE_NAME = re.compile(r"[a-z][A-Za-z0-9]*+")
 _INTERFACE_NAMES = re.compile(f"{INTERFACE_NAME.pattern}(?: {INTERFACE_NAME.pattern})*+")
 
@@ -112,17 +114,18 @@ class _Inspection:
         except expat.ExpatError as error:
             raise InvalidPayload(
                 "payload",
-                self._excerpt(error),
+                self._excerpt(self.parser.ErrorByteIndex),
                 f"make it well-formed XML ({expat.ErrorString(error.code)}, line {error.lineno})",
             ) from None
         if self.holds_imports and not self.imports:
             raise InvalidPayload("payload", f"<{self.operation.body_root}/>", "add at least one <import>")
         return Document(self.document, self.root, tuple(self.imports))
 
-    def _excerpt(self, error: expat.ExpatError) -> str:
-        lines = self.document.splitlines()
-        line = lines[error.lineno - 1] if 0 < error.lineno <= len(lines) else self.document
-        return line[max(0, error.offset - 20) : error.offset + 20].decode("utf-8", "replace")
+    def _excerpt(self, at: int) -> str:
+        before = self.document[max(0, at - EXCERPT_BYTES) : at].splitlines()
+        after = self.document[at : at + EXCERPT_BYTES].splitlines()
+        line = b"".join((*before[-1:], *after[:1]))
+        return line.decode("utf-8", "replace")
 
     def _declaration(self, version: str, encoding: str | None, _standalone: int) -> None:
         if version != "1.0":

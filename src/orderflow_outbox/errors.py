@@ -28,6 +28,8 @@ SHOWN_VALUE_CHARACTERS = 80
 
 def shown(value: object) -> str:
     """Return `value` as it appears in an error: on one line, quoted, escaped, and cut to 80 characters."""
+    if isinstance(value, str | bytes):
+        value = value[:SHOWN_VALUE_CHARACTERS]  # with its quotes that is longer than what is shown
     try:
         text = " ".join(repr(value).splitlines())
     except ValueError:  # a number of more digits than Python writes out

@@ -19,6 +19,7 @@ from . import (
     documents,
     incidents,
     messages,
+    output,
     queries,
     rules,
     running,
@@ -84,5 +85,5 @@ def _message(error: typer.TyperException) -> str:
 
 
 def _say(line: str, status: int) -> int:
-    sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{output.plain(line).plain}\n")
     return status
