@@ -23,6 +23,8 @@ LONGEST = (
     "test_kills",
     "test_many_workers",
     "test_database_restarts",
+    "test_proof",
+    "test_canary",
     "test_wheel",
     "test_typing",
 )
