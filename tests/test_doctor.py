@@ -31,7 +31,7 @@ from worker.commands import output
 from worker.database import connect
 from worker.doctor import Finding, State, broker, database
 from worker.doctor.broker import keeps_hints
-from worker.doctor.database import Patient
+from worker.doctor.database import DatabaseChecks
 from worker.doctor.finding import Check, all_found
 from worker.doctor.flower import is_closed_to_strangers
 from worker.doctor.machine import has_room
@@ -90,8 +90,8 @@ def told(shell: Shell, status: int) -> dict[str, Finding]:
 
 def looked(engine: Engine, name: str, store: Store | None = None) -> Finding:
     """Return what one check of the database finds."""
-    patient = Patient(load_settings(), store or Store(engine))
-    return next(check() for check in patient.checks() if check.name == name)
+    database = DatabaseChecks(load_settings(), store or Store(engine))
+    return next(check() for check in database.checks() if check.name == name)
 
 
 def breathe(store: Store) -> None:
@@ -228,7 +228,7 @@ def test_a_database_that_takes_a_connection_and_says_nothing_is_left_in_time(
 ) -> None:
     monkeypatch.setenv("OUTBOX_DATABASE_URL", f"postgresql://shop@{LOCALHOST}:{listener}/shop")
     begun = time.monotonic()
-    first, *rest = all_found([Patient(load_settings()).checks()], 10)
+    first, *rest = all_found([DatabaseChecks(load_settings()).checks()], 10)
     assert first.state is State.TROUBLE
     assert {each.state for each in rest} == {State.UNKNOWN}
     assert time.monotonic() - begun < database.CONNECT_SECONDS + 2
@@ -244,8 +244,8 @@ def test_a_database_without_tables_or_with_those_of_another_release_is_told(
     assert newer.state is State.TROUBLE
     assert "install a newer release" in newer.told
     rename(engine, "outbox_schema_version", "elsewhere")
-    patient = Patient(load_settings(), Store(engine))
-    found = {each.name: each for each in all_found([patient.checks()], 10)}
+    database = DatabaseChecks(load_settings(), Store(engine))
+    found = {each.name: each for each in all_found([database.checks()], 10)}
     rename(engine, "elsewhere", "outbox_schema_version")
     assert found["database"].state is State.TROUBLE
     assert "db upgrade" in found["database"].told
@@ -291,8 +291,8 @@ def test_a_sqlite_file_that_is_not_written_ahead_is_told(engine: Engine, tmp_pat
     ],
 )
 def test_a_clock_that_goes_wrong_is_told(store: Store, ahead: timedelta, state: State, words: str) -> None:
-    patient = Patient(load_settings(), store, lambda: datetime.now(UTC) + ahead)
-    found = patient.has_our_time("clock")
+    database = DatabaseChecks(load_settings(), store, lambda: datetime.now(UTC) + ahead)
+    found = database.has_our_time("clock")
     assert found.state is state
     assert words in found.told
 

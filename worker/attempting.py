@@ -66,8 +66,8 @@ class Attempter:
         try:
             ready = self._ready(claim, lease_ends)
         except Exception as error:
-            log.exception("message %d: its request could not be made", claim.id)
             text = f"its request could not be made: {type(error).__name__}"
+            _log(claim, text, error)
             return self.unsent(claim, RetryLater(Why("not_made", text, "engine"), systemic=False))
         return ready if isinstance(ready, Outcome) else await self._sent(claim, lease_ends, *ready)
 
@@ -144,8 +144,7 @@ class Attempter:
             )
         except Exception as error:
             text = f"judging the reply failed: {type(error).__name__}"
-            # What an error says may quote the reply, and that the credentials.
-            log.error("message %d: %s\n%s", claim.id, text, "".join(format_tb(error.__traceback__)))
+            _log(claim, text, error)
             unknown = RetryLater(Why("not_judged", text, "engine"), systemic=False)
             return Outcome(claim, unknown, reply=answer, in_doubt=True)
         in_doubt = claim.in_doubt or leaves_in_doubt(reply)
@@ -157,6 +156,11 @@ class Attempter:
         last = claim.tries >= len(self._destinations[claim.destination].retry_policy(claim.operation).waits)
         checkable = last and in_doubt and self._checks.is_checkable(claim, operation)
         return Outcome(claim, verdict, reply=answer, in_doubt=in_doubt, items=items, checkable=checkable)
+
+
+def _log(claim: Claim, text: str, error: Exception) -> None:
+    """Log where an error came from: what it says may quote a document, or a reply with credentials."""
+    log.error("message %d: %s\n%s", claim.id, text, "".join(format_tb(error.__traceback__)))
 
 
 def _unknown(claim: Claim) -> Refused:

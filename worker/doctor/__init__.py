@@ -10,7 +10,7 @@ from config import ConfigError, Destination, Settings, load, load_settings
 from worker.schemas import Schemas
 
 from .broker import keeps_hints
-from .database import Patient
+from .database import DatabaseChecks
 from .finding import Check, Finding, State, all_found
 from .flower import is_closed_to_strangers
 from .machine import has_room
@@ -27,9 +27,9 @@ def examine() -> list[Finding]:
     first, settings, destinations = _configuration()
     if settings is None:
         return [first]
-    patient = Patient(settings)
+    database = DatabaseChecks(settings)
     groups = [
-        patient.checks(),
+        database.checks(),
         [Check("broker", partial(keeps_hints, settings=settings))],
         [Check("disks", partial(has_room, settings=settings))],
         *(
@@ -39,7 +39,7 @@ def examine() -> list[Finding]:
         [Check("flower", partial(is_closed_to_strangers, settings=settings))],
     ]
     found = all_found(groups, LONGEST_SECONDS)
-    patient.close()
+    database.close()
     return [first, *found]
 
 

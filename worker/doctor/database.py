@@ -38,7 +38,7 @@ def here() -> datetime:
     return datetime.now(UTC)
 
 
-class Patient:
+class DatabaseChecks:
     """The configured database, of which each check asks one thing over the same connection.
 
     Once it has not answered it is asked no more: every further wait would be as long and as vain.
