@@ -62,6 +62,7 @@ class Stack:
         _make_image(self.here)
         self.secrets = {file.name: file.read_text() for file in (folder / "secrets").iterdir()}
         self.postgres = Postgres(password=self.secrets["postgres_password"])
+        self.postgres.make()
         programs = (_programs(folder), Path(sys.executable).parent, self.postgres.programs)
         path = ":".join([*map(str, programs), os.environ["PATH"]])
         self.services = {

@@ -24,7 +24,6 @@ from worker import room
 from worker.attempting import Attempter
 from worker.broker import EmbeddedBroker
 from worker.deliveries import Claim, Outcome, Request
-from worker.engine import LOOK_AGAIN_SECONDS
 from worker.looking import Look, Looker
 from worker.recorder import Recorder
 from worker.replay import resume
@@ -357,17 +356,19 @@ def test_an_engine_whose_recording_breaks_is_replaced_by_another(
 def test_a_woken_engine_looks_once_more_however_long_the_first_look_takes(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked, looks = Looker.look, []
+    looked, looks, rested = Looker.look, [], []
 
     def look(self: Looker, room: Mapping[str, int], *, expecting: bool = False) -> Look:
         found = looked(self, room, expecting=expecting)
         if expecting and not looks:
             looks.append(made.order("SO-UNHEARD"))  # while the first look is under way, and without a hint
-            time.sleep(2 * LOOK_AGAIN_SECONDS)
+            time.sleep(1.2)
+        rested.append(True)
         return found if found.claims else replace(found, wait=60.0)
 
     monkeypatch.setattr(Looker, "look", look)
+    monkeypatch.setattr("worker.engine.LOOK_AGAIN_SECONDS", 1.0)  # so long no machine is held up
     with rig(place) as made, engine_of(made) as engine:
-        eventually(lambda: engine._engine is not None)
+        eventually(lambda: rested)
         engine.wake()
-        eventually(lambda: made.states() == {"delivered"}, seconds=10)
+        eventually(lambda: made.states() == {"delivered"}, seconds=20)

@@ -42,8 +42,7 @@ from .transport import Transport
 
 LOOK_AGAIN_SECONDS = 0.03
 """A hint may stand for commits of the next 20 ms: a woken engine looks once more after this."""
-WAKE_SIBLINGS_SECONDS = 10.0
-"""How seldom the others are woken: those that were once go on by themselves."""
+WAKE_SIBLINGS_SECONDS = 1.0
 LAST_RECORD_SECONDS = 5.0
 SILENCE_SECONDS = 10.0
 """How long a statement may take before the database is said not to answer."""
