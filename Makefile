@@ -39,7 +39,6 @@ soak: $(VENV)/.dev ## Run the longer storms: 20,000 messages through four worker
 
 lint: $(VENV)/.dev ## Check types, style, import contracts, risky code and known vulnerabilities
 	@$(BIN)/python -m pytest -n 0 tests/test_house.py
-	@$(BIN)/python -m bandit --quiet --configfile pyproject.toml --recursive src worker tasks config
 	@$(BIN)/python -m tests.audit
 
 docs: $(VENV)/.dev ## Build the pages of the names a shop calls, in build/docs

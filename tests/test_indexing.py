@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,12 +10,13 @@ from sqlalchemy import Engine, event, func, select, text
 
 from orderflow_outbox import NewMessage, enqueue_many, status_of
 from orderflow_outbox.tables import term, unindexed
-from tests.databases import on_postgresql
+from tests.databases import on_postgresql, on_sqlite
 from tests.documents import order
 from tests.rig import Place, engine_of, eventually, rig
 from tests.steps import DELIVERED, another_connection, finish, put
 from worker.indexer import INDEX_SECONDS, SHARE_WHILE_BUSY, index_some, pause_after
 from worker.store import indexing
+from worker.store.bulk import insert_many
 from worker.store.transactions import Store
 
 
@@ -111,6 +113,19 @@ def test_messages_of_very_many_terms_are_taken_a_few_at_a_time(
     enqueued(engine, 1)
     index_all(store)
     assert len(found(engine, "sku", "SKU-1")) == len(ids) + 1, "one that is too large alone is taken alone"
+
+
+@on_sqlite
+def test_more_rows_than_one_statement_takes_are_all_inserted(engine: Engine, store: Store) -> None:
+    number, count = put(engine), 12_000  # of three columns each
+    with store.writing() as transaction:
+        driver = transaction.connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 32_766)  # SQLite's own; some builds take more
+        rows = [{"name": "sku", "value": f"MANY-{n}", "message_id": number} for n in range(count)]
+        insert_many(transaction.connection, term, rows)
+        found = select(func.count()).where(term.c.value.like("MANY-%"))
+        assert transaction.connection.scalar(found) == count
 
 
 def test_a_message_without_terms_is_done_with(engine: Engine, store: Store) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections import Counter
 
 import pytest
 from sqlalchemy import select
@@ -13,8 +12,9 @@ from orderflow_outbox.tables import dead_letter, message
 from tests.databases import on_postgresql, on_sqlite
 from tests.documents import order
 from tests.proof.book import entries
+from tests.proof.checker import repeats
 from tests.proof.receiver import AFTER_LAST_BYTE, MID_BODY
-from tests.proof.stage import Stage, stage
+from tests.proof.stage import stage
 from tests.rig import Place, eventually
 from worker.failpoints import VARIABLE, Failpoint
 
@@ -38,20 +38,13 @@ supersedes = ["stock-count"]
 """
 
 
-def received_again(made: Stage) -> int:
-    """Return how many requests came for an identity that had one already."""
-    times = Counter(each["identity"] for each in made.received() if each["event"] == "request")
-    return sum(number - 1 for number in times.values())
-
-
 @pytest.mark.parametrize("failpoint", ON_THE_WAY)
 def test_an_engine_killed_on_the_way_loses_nothing(place: Place, failpoint: Failpoint) -> None:
     with stage(place) as made:
         made.produce(ORDERS, KEYS)
         made.dies(failpoint)
         in_flight = made.in_flight()
-        made.assert_all_kept()
-        assert received_again(made) <= in_flight
+        assert repeats(made.assert_all_kept()) <= in_flight
 
 
 @on_sqlite
@@ -63,8 +56,7 @@ def test_an_engine_killed_in_the_middle_of_a_request_loses_nothing(place: Place,
             eventually(lambda: any(each["event"] == "stalled" for each in made.received()))
             doomed.kill()
         in_flight = made.in_flight()
-        made.assert_all_kept()
-        assert received_again(made) <= in_flight
+        assert repeats(made.assert_all_kept()) <= in_flight
 
 
 def test_a_sweep_that_is_killed_takes_back_what_the_next_one_finds(place: Place) -> None:

@@ -6,7 +6,6 @@ import random
 import secrets
 import sys
 import time
-from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ import pytest
 
 from tests.databases import on_postgresql
 from tests.proof.book import entries
+from tests.proof.checker import repeats
 from tests.proof.stage import Stage, stage
 from tests.rig import Place, eventually
 
@@ -26,7 +26,7 @@ class Storm:
     """What came of one.
 
     Attributes:
-        kills: engines that were killed while messages were in their hands, or not.
+        kills: engines that were killed, whether they had messages in their hands or not.
         in_flight: messages that were being sent at the kills, together.
         again: requests that the receiver had had before.
     """
@@ -56,9 +56,7 @@ def storm(made: Stage, seed: int, messages: int, kills: int) -> Storm:
         assert shop.wait(120) == 0
         eventually(made.is_at_rest, seconds=120, what="all of it comes to its end")
     seen = made.assert_all_kept()
-    times = Counter(each["identity"] for each in seen.requests)
-    again = sum(number - 1 for number in times.values())
-    return Storm(kills, len(entries(made.committed_book)), in_flight, again)
+    return Storm(kills, len(entries(made.committed_book)), in_flight, repeats(seen))
 
 
 @on_postgresql

@@ -15,10 +15,9 @@ from sqlalchemy import Engine, Table, select
 
 from orderflow_outbox import State
 from orderflow_outbox.tables import attempt, dead_letter, incident, message
+from tests.model import ENDED
 
 Entry = dict[str, Any]
-
-ENDED = {State.DELIVERED, State.DEAD, State.SUPERSEDED, State.CANCELLED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,21 @@ def violations(seen: Evidence, *, at_rest: bool) -> list[str]:
     """
     rules = [_no_loss, _no_phantom, _one_lease, _counted_before_sent, _same_bytes, _buried_as_one, _in_order]
     broken = [line for rule in rules for line in rule(seen)]
-    return [*broken, *_at_their_end(seen)] if at_rest else broken
+    return [*broken, *unfinished(seen)] if at_rest else broken
+
+
+def unfinished(seen: Evidence) -> Iterator[str]:
+    """Tell of messages that have not come to their end, and wait for none that did by dying."""
+    dead = [row for row in seen.messages if row.state == State.DEAD]
+    waits_for = {(row.destination, row.key) for row in dead if row.blocks}
+    for row in seen.messages:
+        if row.state not in ENDED and (row.destination, row.key) not in waits_for:
+            yield f"unfinished: message {row.id} is {row.state}"
+
+
+def repeats(seen: Evidence) -> int:
+    """Return how many requests came for an identity that had one already."""
+    return len(seen.requests) - len(_received(seen))
 
 
 def _no_loss(seen: Evidence) -> Iterator[str]:
@@ -142,15 +155,6 @@ def _in_order(seen: Evidence) -> Iterator[str]:
                 yield f"order: message {later.id} was sent before the last of message {earlier.id} of its key"
             if earlier.blocks:
                 yield f"order: message {later.id} was sent while message {earlier.id} of its key blocks"
-
-
-def _at_their_end(seen: Evidence) -> Iterator[str]:
-    waits_for = {
-        (row.destination, row.key) for row in seen.messages if row.state == State.DEAD and row.blocks
-    }
-    for row in seen.messages:
-        if row.state not in ENDED and (row.destination, row.key) not in waits_for:
-            yield f"unfinished: message {row.id} is {row.state}"
 
 
 def _received(seen: Evidence) -> Counter[str]:

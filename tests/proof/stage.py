@@ -16,7 +16,7 @@ from tests.rig import PROJECT, Place, Rig, eventually
 from worker.failpoints import VARIABLE, Failpoint
 
 from .book import entries
-from .checker import Evidence, evidence, violations
+from .checker import Evidence, evidence, unfinished, violations
 from .receiver import READY
 
 LEASE = 1.5
@@ -84,7 +84,7 @@ class Stage:
     def assert_all_kept(self) -> Evidence:
         """Run an engine until nothing is under way, and hold all that was noted together."""
         with self.engine():
-            eventually(lambda: not violations(self.seen(), at_rest=True) or self.is_at_rest())
+            eventually(self.is_at_rest)
         seen = self.seen()
         broken = violations(seen, at_rest=True)
         assert not broken, "\n".join(broken)
@@ -92,7 +92,7 @@ class Stage:
 
     def is_at_rest(self) -> bool:
         """Tell whether every message has come to its end, or waits for one that did by dying."""
-        return not any("unfinished" in line for line in violations(self.seen(), at_rest=True))
+        return not list(unfinished(self.seen()))
 
 
 @contextmanager
