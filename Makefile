@@ -17,8 +17,11 @@ MAKE_VENV = $(PYTHON) -m venv $(VENV)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
+# What is compiled once is not compiled again by each of hundreds of processes.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench soak lint docs lock secrets clean
+.PHONY: help setup demo test bench soak lint docs pictures lock secrets clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1 \t/' | expand -t 10
@@ -34,16 +37,22 @@ test: $(VENV)/.dev ## Run every test, the type checker, the linter and the impor
 bench: $(VENV)/.dev ## Measure it against a plain Celery task per message, and against its own transport alone
 	@$(BIN)/python -m bench
 
-soak: $(VENV)/.dev ## Run the longer storms: 20,000 messages through four workers, a small benchmark
-	@$(BIN)/python -m pytest -m soak -n 0
+soak: $(VENV)/.dev ## Run the long storms, stories and figures, none begun after 120 minutes (MINUTES=30 for less)
+	@$(BIN)/python -m pytest -m soak -n 0 -s --budget $(MINUTES)
+
+MINUTES ?= 120
 
 lint: $(VENV)/.dev ## Check types, style, import contracts, risky code and known vulnerabilities
 	@$(BIN)/python -m pytest -n 0 tests/test_house.py
+	@$(BIN)/python -m bandit --quiet --configfile pyproject.toml --recursive src worker tasks config
 	@$(BIN)/python -m tests.audit
 
 docs: $(VENV)/.dev ## Build the pages of the names a shop calls, in build/docs
 	@$(BIN)/python -m sphinx -q -E -W --keep-going -b html docs/api build/docs
 	@echo build/docs/index.html
+
+pictures: $(VENV)/.dev ## Take the pictures of the console's pages anew, in docs/pictures (needs Chromium)
+	@$(BIN)/python -m tests.pictures
 
 lock: ## Pin the newest versions that fit pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra service --group build --upgrade $(LOCK) -o requirements/service.txt
@@ -55,7 +64,7 @@ LOCK := --universal --python-version 3.11 --generate-hashes --no-header --no-emi
 # A container's user is not this one: the folder keeps others out, the files can be read.
 secrets: ## Make the passwords that docker-compose.yml asks for, in secrets/, where there are none
 	@install -d -m 0700 secrets
-	@for name in postgres redis flower; do \
+	@for name in postgres redis flower web; do \
 	    test -s secrets/$${name}_password \
 	        || od -An -N 24 -t x1 /dev/urandom | tr -d ' \n' > secrets/$${name}_password; \
 	done

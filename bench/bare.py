@@ -30,8 +30,9 @@ GOOD = 200
 def requests(url: str, these: Sequence[str]) -> list[Request]:
     """Return the request of each identity's order, as the outbox would make it."""
     return [
-        Request("POST", f"{url}/{PATH}", headers(each), headers(each), document(each).encode())
+        Request("POST", f"{url}/{PATH}", head, head, document(each).encode(), private_addresses=True)
         for each in these
+        for head in (headers(each),)
     ]
 
 

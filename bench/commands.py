@@ -85,8 +85,8 @@ def bench(
         int,
         typer.Option(
             min=100,
-            help="Messages in the large databases of `history` and `memory`; a tenth of that waits in "
-            "`history`, `snapshot` and `fair`.",
+            help="Messages in the large databases of `history`, `memory`, `purge` and `search-term`; a fifth "
+            "of that in `search-text`; a tenth waits in `history`, `snapshot` and `fair`.",
         ),
     ] = CROWD,
     window: Annotated[

@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from worker.replay import hold, resume
+from worker.by_hand import hold, resume
 from worker.store.transactions import Store
 
 from . import seeding
@@ -61,8 +61,9 @@ class TwoDestinations(Outbox):
         folder = self.place.folder
         with (folder / "destinations.toml").open("a") as file:
             file.write(
-                f'[destinations.{SLOW}]\nurl = "{self._slow.url}"\nuser = "{USER}"\n'
-                f"password = {{ file = {json.dumps(str(folder / 'password'))} }}\nwindow = {SLOW_WINDOW}\n"
+                f'[destinations.{SLOW}]\nurl = "{self._slow.url}"\nprivate_addresses = true\n'
+                f'user = "{USER}"\npassword = {{ file = {json.dumps(str(folder / "password"))} }}\n'
+                f"window = {SLOW_WINDOW}\n"
             )
 
 

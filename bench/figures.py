@@ -17,6 +17,9 @@ from . import (
     judging,
     latency,
     memory,
+    purging,
+    searched_drain,
+    searching,
     snapshot,
     window,
 )
@@ -44,6 +47,7 @@ FIGURES: Mapping[str, Take] = {
     "enqueue-many": bulk.take,
     "hints": hinting.take,
     **{f"claim-{each}": partial(claiming.take, figure=f"claim-{each}", database=each) for each in DATABASES},
+    **{f"purge-{each}": partial(purging.take, figure=f"purge-{each}", database=each) for each in DATABASES},
     "judge-1": partial(judging.take, figure="judge-1", items=1, target=5.0),
     "judge-500": partial(judging.take, figure="judge-500", items=500, target=2.0),
     "window": window.take,
@@ -51,6 +55,18 @@ FIGURES: Mapping[str, Take] = {
     "history": history.take,
     "snapshot": snapshot.take,
     "memory": memory.take,
+    **{
+        f"search-term-{each}": partial(searching.take_terms, figure=f"search-term-{each}", database=each)
+        for each in DATABASES
+    },
+    **{
+        f"search-text-{each}": partial(searching.take_texts, figure=f"search-text-{each}", database=each)
+        for each in DATABASES
+    },
+    **{
+        f"search-drain-{each}": partial(searched_drain.take, figure=f"search-drain-{each}", database=each)
+        for each in DATABASES
+    },
 }
 """By name, in the order they are taken and told. What stands under several names is taken once."""
 

@@ -21,8 +21,9 @@ class Plan:
             window.
         transactions: of each kind of `enqueue`.
         followers: parked in one of the two databases of `claim`.
-        crowd: messages in the large databases of `history` and `memory`; a tenth of that waits in `history`,
-            `snapshot`, and for the slow destination of `fair`.
+        crowd: messages in the large databases of `history`, `memory`, `purge` and `search-term`; a fifth
+            of that in `search-text`; a tenth waits in `history`, `snapshot`, and for the slow destination of
+            `fair`.
         window: of the outbox's destination, which its two engines share.
         prefetch: the plain worker's `worker_prefetch_multiplier`.
     """

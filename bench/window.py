@@ -160,7 +160,7 @@ def _put(database: Engine, number: int) -> None:
 def _configured(folder: Path, url: str, limit: int) -> Path:
     (folder / "password").write_text(PASSWORD)
     (folder / "destinations.toml").write_text(
-        f'[destinations.main]\nurl = "{url}"\nuser = "{USER}"\nwindow = {limit}\n'
+        f'[destinations.main]\nurl = "{url}"\nprivate_addresses = true\nuser = "{USER}"\nwindow = {limit}\n'
         f"password = {{ file = {json.dumps(str(folder / 'password'))} }}\n"
         f'attempt_deadline = "{DEADLINE}"\n[destinations.main.retry]\nretry_after = ["1s", "1s", "1s"]\n'
     )

@@ -15,8 +15,8 @@ from config.loading import FILE_VARIABLE
 from orderflow_outbox import enqueue_many
 from orderflow_outbox.publishing import Publisher
 from worker import schema
+from worker.by_hand import hold, resume
 from worker.database import connect
-from worker.replay import hold, resume
 from worker.store.transactions import Store
 from worker.supervisor import Part
 from worker.up import parts_of
@@ -51,7 +51,8 @@ class Outbox(Contestant):
         self.place.state_dir.mkdir(mode=0o700)
         (folder / "password").write_text(PASSWORD)
         (folder / "destinations.toml").write_text(
-            f'[destinations.main]\nurl = "{self.place.receiver.url}"\nuser = "{USER}"\n'
+            f'[destinations.main]\nurl = "{self.place.receiver.url}"\nprivate_addresses = true\n'
+            f'user = "{USER}"\n'
             f"password = {{ file = {json.dumps(str(folder / 'password'))} }}\nwindow = {self._window}\n"
         )
         self.file.write_text(
@@ -62,7 +63,7 @@ class Outbox(Contestant):
     def parts(self) -> Sequence[Part]:
         """Return the service's own parts."""
         settings = load(self.file).settings
-        return parts_of(settings, CHILDREN, with_flower=False, environment=self._variables)
+        return parts_of(settings, CHILDREN, with_pages=False, environment=self._variables)
 
     def is_up(self) -> bool:
         """Tell whether each child's engine has given a sign of life, which each does at its start."""

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, StrictBool, ValidationInfo, field_validator, model_validator
 
 from orderflow_outbox.messages import DESTINATION_NAME
 
+from .addresses import check_host
 from .errors import SecretMissing
 from .limits import BreakerPolicy, RateTable
 from .pauses import Pause, leave_no_time
@@ -44,6 +46,7 @@ class Destination(Strict):
     """One table `destinations.NAME` of the destinations file."""
 
     allow_plain_http: bool = False
+    private_addresses: StrictBool = False
     url: str
     user: str = Field(min_length=1)
     password: SecretSource
@@ -72,6 +75,7 @@ class Destination(Strict):
     @classmethod
     def _may_be_trusted(cls, value: str, others: ValidationInfo) -> str:
         web_address(value, others.data.get("allow_plain_http", False))
+        check_host(urlsplit(value).hostname or "", others.data.get("private_addresses", False))
         return value
 
     @field_validator("user")

@@ -279,6 +279,7 @@ def _check_secrets(
     places = {
         f"{file}: database_password": settings.database_password,
         f"{file}: broker_password": settings.broker_password,
+        **{f"{_place(file, ['web', 'users'])}: {key}": place for key, place in settings.web.secrets()},
         **{f"{hooks}: alerts.hooks.{n}": hook.secret_place for n, hook in enumerate(settings.alerts.hooks)},
         **{
             f"{destinations_file}: destinations.{name}.password": d.password

@@ -19,9 +19,11 @@ from .values import Duration, Strict
 
 ANY_FAILURE = "any"
 
-FAILURES = frozenset({"bad_certificate", "connect_failed", "connection_lost", "timeout"})
+Failures = list[
+    Literal["any", "address_refused", "bad_certificate", "connect_failed", "connection_lost", "timeout"]
+]
 
-Failures = list[Literal["any", "bad_certificate", "connect_failed", "connection_lost", "timeout"]]
+FAILURES = frozenset({"address_refused", "bad_certificate", "connect_failed", "connection_lost", "timeout"})
 
 
 class VerdictName(StrEnum):

@@ -20,7 +20,10 @@ from pydantic_settings import (
 from .alerts import AlertSettings
 from .broker_address import check_address, check_ca_file, holds_password, speaks_tls, with_password
 from .errors import ConfigError
+from .personal_data import PersonalDataSettings
+from .retention import RetentionSettings
 from .values import Duration, SecretSource, Strict
+from .web import WebSettings
 
 ENVIRONMENT_PREFIX = "OUTBOX_"
 _DATABASES = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
@@ -35,6 +38,12 @@ class EngineSettings(Strict):
     poll: Duration = Field(default=timedelta(seconds=1), le=timedelta(seconds=1))
     sweep: Duration = timedelta(seconds=5)
     drain: Duration = timedelta(seconds=25)
+
+
+class SearchSettings(Strict):
+    """The table `search`."""
+
+    texts: bool = True
 
 
 class FlowerSettings(Strict):
@@ -66,7 +75,11 @@ class Settings(BaseSettings):
     schemas: Mapping[str, Path] = Field(default_factory=dict)
     engine: EngineSettings = EngineSettings()
     alerts: AlertSettings = AlertSettings()
+    search: SearchSettings = SearchSettings()
     flower: FlowerSettings = FlowerSettings()
+    web: WebSettings = WebSettings()
+    retention: RetentionSettings = RetentionSettings()
+    personal_data: PersonalDataSettings = PersonalDataSettings()
 
     @field_validator("database_url")
     @classmethod

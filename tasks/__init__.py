@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from . import children, deliver  # noqa: F401 (registers signal handlers and tasks)
+from . import children, deliver, revoking  # noqa: F401 (registers signal handlers, tasks and commands)
 from .app import app
 
 # Flower opens its pages to everyone unless told otherwise; so it is told, whatever folder it starts in.

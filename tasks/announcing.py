@@ -11,7 +11,6 @@ import queue
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
@@ -21,25 +20,14 @@ from worker.deliveries import Claim
 from worker.ports import Step
 
 from .connecting import connection_to_publish
+from .rows import Told, events_of
 from .telling import SendingWatch
 
 MAX_STEPS_A_SECOND = 200
 MAX_QUEUED = 5000
 FLUSH_SECONDS = 0.2
 BROKER_PAUSE_SECONDS = 2.0
-MAX_TEXT_CHARACTERS = 300
 ALWAYS_TOLD = frozenset({Step.RETRIED, Step.DEAD})
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """One step on its way to the watchers."""
-
-    step: Step
-    claim: Claim
-    text: str
-    seconds: float
-    at: float
 
 
 class Announcer:
@@ -123,39 +111,3 @@ class Announcer:
         dispatcher.flush()
         self._watch.works("events")
         return self._queue.get()
-
-
-def row_of(claim: Claim) -> str:
-    """Return the id of a message's row in Flower; a replay is a new message with a row of its own."""
-    return f"message-{claim.id}"
-
-
-def events_of(told: Told) -> list[tuple[str, dict[str, Any]]]:
-    """Return the Celery events that tell a step: name and fields, never payload, query or headers."""
-    claim, text = told.claim, told.text[:MAX_TEXT_CHARACTERS]
-    row = {"uuid": row_of(claim)}
-    match told.step:
-        case Step.STARTED:
-            received = {
-                **row,
-                "name": claim.operation,
-                "args": f"({claim.key!r},)",
-                "kwargs": _shown(claim),
-                "retries": claim.tries,
-                "eta": None,
-            }
-            return [("task-received", received), ("task-started", row)]
-        case Step.DELIVERED:
-            cleared = {"exception": None, "traceback": None}
-            return [("task-succeeded", {**row, **cleared, "result": text, "runtime": told.seconds})]
-        case Step.RETRIED:
-            retried = {"exception": text, "traceback": None, "retries": claim.tries + 1, "eta": None}
-            return [("task-retried", {**row, **retried, "runtime": told.seconds})]
-        case Step.DEAD:
-            failed = {"exception": text, "traceback": None, "retries": claim.tries}
-            return [("task-failed", {**row, **failed, "runtime": told.seconds})]
-
-
-def _shown(claim: Claim) -> str:
-    shown = {"id": claim.id, "key": claim.key, "destination": claim.destination, "attempt": claim.attempt}
-    return repr(shown)

@@ -21,6 +21,7 @@ from orderflow_outbox.errors import OutboxError
 from worker.engine_thread import EngineThread
 from worker.readiness import check_ready
 from worker.service import build_engine
+from worker.watchdog import HUNG_SECONDS
 
 from .announcing import Announcer
 from .app import app
@@ -74,7 +75,7 @@ def start_engine(**_: Any) -> None:
     watch = SendingWatch(log)
     waker, _announcer = Waker(app, watch), Announcer(app, _node_name, watch)
     announcer = _announcer
-    engine = EngineThread(lambda: build_engine(configuration, waker, announcer))
+    engine = EngineThread(lambda: build_engine(configuration, waker, announcer), HUNG_SECONDS)
     engine.start()
     if _stop_line is not None:
         _stop_line.on_stop(_drain_and_leave)

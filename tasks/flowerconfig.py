@@ -1,24 +1,13 @@
 """Flower's own configuration, which it executes: always behind a login, and back soon after its broker."""
 
 import flower.app
-from flower.urls import handlers
-from flower.views.monitor import Metrics
-from tornado import web
 
 from config import load_settings
+from tasks.flower.adding import add_to_flower
 from tasks.watching import Events
 from worker.flower_login import flower_login
 
-
-class ClosedMetrics(Metrics):
-    """Flower's metrics page, which by itself is open to everyone."""
-
-    @web.authenticated
-    async def get(self) -> None:
-        await super().get()
-
-
-handlers.insert(0, (r"/metrics", ClosedMetrics))
+add_to_flower()
 flower.app.Events = Events
 
 _settings = load_settings()

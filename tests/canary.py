@@ -21,6 +21,8 @@ from sqlalchemy import Engine, select
 
 from orderflow_outbox.tables import metadata
 
+SECRET_FILE = "secret"
+"""Where the secret is kept: the only file that may have it."""
 USER = "shop"
 CANARY = 'canary 7f3a & <9"d2>+/b%'
 ALONE = base64.b64encode(CANARY.encode()).decode()
@@ -100,6 +102,7 @@ class _Repeater(StreamRequestHandler):
 class _Server(ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
+    request_queue_size = 128  # who is not let in at once would wait for a second
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Repeater)
@@ -166,7 +169,16 @@ def _text(value: object) -> str:
     return bytes(value).decode("utf-8", "replace") if isinstance(value, bytes | memoryview) else str(value)
 
 
-def kept_by_broker(path: Path) -> dict[str, str]:
+def files(folder: Path) -> dict[str, str]:
+    """Return every file below a folder as text: logs, and a database of SQLite with all its pages."""
+    return {
+        str(file): file.read_bytes().decode("utf-8", "replace")
+        for file in folder.rglob("*")
+        if file.is_file() and file.name != SECRET_FILE
+    }
+
+
+def kept_by_broker(path: Path) -> set[str]:
     """Return every key of a broker with its value."""
     client = redis.Redis(unix_socket_path=str(path), decode_responses=True)
     look: dict[str, Any] = {
@@ -175,9 +187,10 @@ def kept_by_broker(path: Path) -> dict[str, str]:
         "set": client.smembers,
         "list": lambda key: client.lrange(key, 0, -1),
         "zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        "none": lambda _: "which was gone a moment later",
     }
     with client:
-        return {f"broker {key}": f"{key} {look[client.type(key)](key)}" for key in client.scan_iter()}
+        return {f"{key} {look[client.type(key)](key)}" for key in client.scan_iter()}
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-PORTS = ("5432", "6379", "5555", "8808")
+PORTS = ("5432", "6379", "5555", "8808", "8880")
 HOSTS = re.compile(r"\b(postgres|redis|simulator)(?=:\d)|0\.0\.0\.0")
 DEFAULT_GRACE_SECONDS = 10.0
 

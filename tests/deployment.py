@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from tests.rig import PROJECT, eventually
 
 FILE = PROJECT / "docker-compose.yml"
 DOCKERFILE = PROJECT / "Dockerfile"
+CHECK_PAUSE_SECONDS = 0.5
+"""Between health checks, each of which starts a process, and those that they look at are starting, too."""
 VALKEY_CLI = """\
 #!{python}
 import socket, sys
@@ -128,6 +131,8 @@ class Stack:
         def all_are_well() -> bool:
             nonlocal left
             left = self.unhealthy(left)
+            if left:
+                time.sleep(CHECK_PAUSE_SECONDS)
             return not left
 
         try:
@@ -181,7 +186,7 @@ def _make_image(here: Here) -> None:
     app = here.folder / "app"
     for name in copied():
         if (PROJECT / name).is_dir() and name != "src":  # that one is installed, as it is here
-            shutil.copytree(PROJECT / name, app / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(PROJECT / name, app / name)  # with what is compiled, if it is: that takes long
     (app / "var").mkdir()
     (app / "deploy").mkdir()
     for file in (PROJECT / "deploy").iterdir():

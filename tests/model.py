@@ -24,6 +24,10 @@ CATALOGUE = Catalogue(
 WAITS = (1.0, 2.0)
 """Seconds before the second and the third try."""
 LEASE = 90.0
+QUARANTINED_FROM, MOST_DEATHS, MOST_RESCUES = 2, 2, 10
+"""From so many rescues on a message is in quarantine; it dies of so many deaths there, or rescues in all."""
+JUMP = 3 * 3600.0
+"""How far the clock is set forward, or back, in seconds."""
 OPEN, REPLAYED, DISCARDED = "open", "replayed", "discarded"
 ENDED = ("delivered", "dead", "superseded", "cancelled")
 
@@ -79,6 +83,7 @@ class Row:
     attempts: int = 0
     tries: int = 0
     rescues: int = 0
+    deaths: int = 0
     in_doubt: bool = False
     token: int = 0
     lease: float | None = None
@@ -132,9 +137,10 @@ class Model:
 
     # What an engine does.
 
-    def claim(self) -> list[int]:
-        """Lease all that is due and may be sent; return their numbers."""
+    def claim(self, quarantined: bool = False) -> list[int]:
+        """Lease all that is due and may be sent, in quarantine or not; return their numbers."""
         due = [row for row in self.rows if row.state == "pending" and row.due is not None]
+        due = [row for row in due if (row.rescues >= QUARANTINED_FROM) == quarantined]
         due = [row for row in due if row.due is not None and row.due <= self.now]
         blocked = [row.number for row in due if self._has_elder(row)]
         claimed = []
@@ -172,6 +178,22 @@ class Model:
                 self._wait(row, 0.0)
             case "untold":
                 self._wait(row, WAITS[min(row.attempts, len(WAITS)) - 1])
+        self._settle(row, outdated)
+
+    def die(self, number: int, token: int) -> None:
+        """Note that a process died over a claim, unless its lease was taken over."""
+        row = self.rows[number]
+        if row.state != "sending" or row.token != token:
+            return
+        outdated = self._is_outdated(row)
+        row.in_doubt, row.lease, row.deaths = True, None, row.deaths + 1
+        if row.deaths < MOST_DEATHS:
+            self._wait(row, WAITS[min(row.attempts, len(WAITS)) - 1])
+        else:
+            self._die(row)
+        self._settle(row, outdated)
+
+    def _settle(self, row: Row, outdated: bool) -> None:
         if outdated and row.state != "delivered":
             self._end(row, "superseded")
             row.letter = None
@@ -179,7 +201,12 @@ class Model:
             self._unpark([row.key])
 
     def sweep(self) -> None:
-        over = [row for row in self.rows if row.state == "pending" and _is_past(row.expires, self.now)]
+        over = [
+            row
+            for row in self.rows
+            if row.state == "pending"
+            and (_is_past(row.expires, self.now) or (row.due is not None and row.rescues >= MOST_RESCUES))
+        ]
         for row in self.rows:
             if row.state == "sending" and row.lease is not None and row.lease < self.now:
                 row.state, row.due, row.lease = "pending", self.now, None
@@ -336,6 +363,7 @@ class Model:
                 state="pending",
                 attempts=0,
                 rescues=0,
+                deaths=0,
                 token=0,
                 in_doubt=doubted or omitted,
                 replay_of=None,

@@ -54,7 +54,7 @@ def planned(engine: Engine, act: Callable[[], Any]) -> list[Planned]:
     def explain(
         connection: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool
     ) -> None:
-        if not statement.startswith(("SELECT", "UPDATE", "INSERT", "WITH")):
+        if not statement.startswith(("SELECT", "UPDATE", "INSERT", "DELETE", "WITH")):
             return
         driver = connection.connection.driver_connection
         assert driver is not None

@@ -91,8 +91,41 @@ class Postgres:
             server.start()
             yield server
         finally:
-            server.stop()
-            shutil.rmtree(server.folder, ignore_errors=True)
+            server._remove()
+
+    @classmethod
+    @contextmanager
+    def following(cls, primary: Postgres, settings: Mapping[str, str] = FAST) -> Iterator[Postgres]:
+        """Run a standby of another server, which from then on confirms what both have."""
+        standby = cls(settings)
+        try:
+            standby._copy(primary)
+            standby.start()
+            primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            primary.execute("SELECT pg_reload_conf()")
+            deadline = time.monotonic() + READY_SECONDS
+            while primary.execute("SELECT sync_state FROM pg_stat_replication") != [("sync",)]:
+                assert time.monotonic() < deadline, "a standby that follows"
+                time.sleep(LOOK_SECONDS)
+            yield standby
+        finally:
+            standby._remove()
+
+    def _copy(self, primary: Postgres) -> None:
+        """Make the files of a standby."""
+        options = ["-d", primary.dsn("postgres"), "--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+        subprocess.run(
+            [self.programs / "pg_basebackup", "-D", self.data, *options],
+            check=True,
+            capture_output=True,
+            env=self.environment,
+            cwd="/",
+            **self.as_user,
+        )
+
+    def _remove(self) -> None:
+        self.stop(signal.SIGQUIT)  # nothing is kept of it
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self) -> None:
         """Start the server; return once it answers."""
@@ -125,6 +158,16 @@ class Postgres:
             self._process.wait(READY_SECONDS)
             self._process = None
 
+    def processes(self) -> list[int]:
+        """Return the numbers of its processes, the main one first."""
+        assert self._process is not None
+        main = self._process.pid
+        return [main, *map(int, Path(f"/proc/{main}/task/{main}/children").read_text().split())]
+
+    def said(self, text: str) -> bool:
+        """Tell whether the server's log holds `text`."""
+        return text in (self.folder / "log").read_text(errors="replace")
+
     def freeze(self) -> None:
         """Have the server answer nobody, its connections open."""
         self._signal_all(signal.SIGSTOP)
@@ -135,10 +178,7 @@ class Postgres:
 
     def _signal_all(self, number: signal.Signals) -> None:
         """Signal the server and its processes, which do not share its process group."""
-        assert self._process is not None
-        main = self._process.pid
-        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
-        for process in (main, *map(int, children)):
+        for process in self.processes():
             os.kill(process, number)
 
     def execute(self, statement: str, database: str = "postgres") -> list[Any]:

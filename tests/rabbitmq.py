@@ -15,8 +15,8 @@ from urllib.parse import quote, urlsplit
 import kombu
 import pytest
 
-from tests.brokers import LOCALHOST, PASSWORD, free_port
-from tests.rig import eventually
+from tests.brokers import LOCALHOST, PASSWORD
+from tests.rig import eventually, free_port
 from worker.processes import kill_group, start_process
 
 VARIABLE = "TEST_RABBITMQ_URL"

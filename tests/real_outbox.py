@@ -12,14 +12,16 @@ from sqlalchemy import Engine, RowMapping
 from config import Configuration, RetryPolicy
 from orderflow_outbox import Catalogue, NewMessage, enqueue_many
 from orderflow_outbox.tables import body, dead_letter, message, metadata
-from tests.model import CATALOGUE, LEASE, WAITS, New, Told
+from tests.model import CATALOGUE, JUMP, LEASE, WAITS, New, Told
 from tests.steps import ALERT_TIMES, Clock, configuration, outcome, rows, why
+from worker.by_hand import NotPossible, cancel, discard
 from worker.deliveries import Claim, Outcome
 from worker.documents import items_of
 from worker.looking import Looker
 from worker.ports import announce_nothing
+from worker.quarantine import Death, Keeper
 from worker.recorder import Recorder
-from worker.replay import NotPossible, cancel, discard, replay
+from worker.replays.replaying import replay
 from worker.store.transactions import Store
 from worker.sweep import sweep
 from worker.verdicts import Delivered, ItemResult, OfOne, Refused, RetryLater, Verdict
@@ -27,6 +29,9 @@ from worker.verdicts import Delivered, ItemResult, OfOne, Refused, RetryLater, V
 BLIND = Catalogue(replace(each, supersedes=()) for each in CATALOGUE.values())
 """The operations as they are to a shop that sees nothing of what it makes obsolete."""
 CHECKED_BY = "order-detail"
+FURTHER = timedelta(seconds=2 * JUMP)
+"""How far the store's clock is ahead of the database's own, by which messages are enqueued: a moment of the
+one is never taken for one of the other, however far it jumps."""
 _RESULTS: Mapping[str, OfOne] = {
     "success": Delivered(why("imported")),
     "duplicate": Delivered(why("duplicate")),
@@ -55,7 +60,8 @@ class RealOutbox:
                 if table.name != "outbox_schema_version":
                     connection.execute(table.delete())
         self._clock = Clock()
-        self._begun = self._clock.now
+        self._by_the_true_clock = self._clock.now
+        self._clock.forward(FURTHER)
         self._store = Store(engine, self._clock)
         self._configuration = _without_chance(configuration())
         self._recorder = Recorder(self._store, self._configuration, ALERT_TIMES, announce_nothing)
@@ -70,9 +76,15 @@ class RealOutbox:
         )
         with self._engine.begin() as connection:
             enqueue_many(connection, [new], catalogue=BLIND if unseen else CATALOGUE)
+            connection.execute(
+                message.update()
+                .where(message.c.due_at < self._by_the_true_clock)
+                .values(due_at=self._clock.now)
+            )
 
-    def claim(self) -> list[int]:
-        looker = Looker(self._store, timedelta(seconds=LEASE), CATALOGUE.superseded_by)
+    def claim(self, quarantined: bool = False) -> list[int]:
+        lease = timedelta(seconds=LEASE)
+        looker = Looker(self._store, lease, CATALOGUE.superseded_by, quarantined=quarantined)
         claims = looker.look({"main": 1000}).claims
         place = {number: place for place, number in enumerate(self._ids())}
         for each in claims:
@@ -82,6 +94,10 @@ class RealOutbox:
     def record(self, number: int, token: int, told: Told) -> None:
         claim = self._claims[number, token]
         assert self._recorder.record([_outcome(claim, told)])
+
+    def die(self, number: int, token: int) -> None:
+        keeper = Keeper(self._store, self._configuration, ALERT_TIMES, announce_nothing)
+        keeper.bury_or_retry(Death(self._claims[number, token], "vanished"))
 
     def sweep(self) -> None:
         sweep(self._store, self._configuration, ALERT_TIMES)

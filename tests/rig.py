@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
+import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from orderflow_outbox import Message, enqueue
 from orderflow_outbox.tables import attempt, message
 from simulator import Options, Simulator
 from tests.documents import order
+from tests.nursery import Program
 from worker import schema
 from worker.database import connect
 from worker.engine_thread import EngineThread
@@ -45,6 +47,15 @@ def eventually(look: Callable[[], T], seconds: float = PATIENCE_SECONDS, what: s
         assert time.monotonic() < deadline, f"not within {seconds} s: {what or look}"
         time.sleep(0.02)
     return found
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on, of those that the kernel gives to no connection meanwhile."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +88,13 @@ class Rig:
             "broker_keys": "",
             "queries": "",
             "flower_port": 5555,
+            "web": f"port = {free_port()}",
             "drain": "3s",
             **(HASTY if settings.keys() & HASTY.keys() else CALM),
             **settings,
         }
         (self.folder / "destinations.toml").write_text(
-            f'[destinations.main]\nurl = "{self.simulator.url}"\nuser = "shop"\n'
+            f'[destinations.main]\nurl = "{self.simulator.url}"\nprivate_addresses = true\nuser = "shop"\n'
             'password = { env = "ORDERFLOW_MAIN_PASSWORD" }\n'
             f'window = {values["window"]}\nattempt_deadline = "{values["attempt_deadline"]}"\n'
             f"{values['limits']}\n"
@@ -99,6 +111,7 @@ class Rig:
             f'[engine]\nlease = "{values["lease"]}s"\nsweep = "200ms"\ndrain = "{values["drain"]}"\n'
             f'[alerts]\ngrouping = "100ms"\nhooks = {values["hooks"]}\n'
             f"[flower]\nport = {values['flower_port']}\n"
+            f"[web]\n{values['web']}\n"
         )
         return file
 
@@ -160,11 +173,11 @@ class WorkerProcess:
 
     def __init__(self, rig: Rig, children: int) -> None:
         self.log = rig.folder / f"worker-{time.monotonic_ns()}.log"
-        command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", f"--concurrency={children}"]
+        words = ("-A", "tasks", "worker", f"--concurrency={children}", "--loglevel=INFO")
         with self.log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [*command, "--loglevel=INFO"],
-                cwd=PROJECT,
+            self.process = Program[bytes](
+                "celery",
+                *words,
                 env=rig.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -175,6 +188,12 @@ class WorkerProcess:
     def signal(self, number: signal.Signals) -> None:
         """Signal every process of the worker at once."""
         os.killpg(self.process.pid, number)
+
+    def freeze(self) -> None:
+        """Stop every process of the worker; return once no thread runs, each of which stops in its turn."""
+        self.signal(signal.SIGSTOP)
+        processes = [self.process.pid, *self.children()]
+        eventually(lambda: all(_is_stopped(each) for each in processes), what="a stop")
 
     def kill(self) -> None:
         """Kill every process of the worker, as a power cut would."""
@@ -197,6 +216,15 @@ class WorkerProcess:
     def said(self, text: str) -> bool:
         """Tell whether the worker's log holds `text`."""
         return text in self.log.read_text(errors="replace")
+
+
+def _is_stopped(process: int) -> bool:
+    """Tell whether every thread of a process is stopped."""
+    states = (
+        stat.read_text().rpartition(")")[2].split()[0]
+        for stat in Path(f"/proc/{process}").glob("task/*/stat")
+    )
+    return all(state == "T" for state in states)
 
 
 @contextmanager

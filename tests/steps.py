@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from pydantic import SecretStr
@@ -50,6 +52,14 @@ def another_connection(engine: Engine) -> Engine:
 
 
 def configuration() -> Configuration:
+    """Return what the settings of this test say, but for its database and folder: read once for all alike."""
+    own = ("OUTBOX_DATABASE_URL", "OUTBOX_STATE_DIR")
+    shared = {name for name in os.environ if name.startswith("OUTBOX_")} - {*own}
+    return _configuration(frozenset((name, os.environ[name]) for name in shared))
+
+
+@cache
+def _configuration(_environment: frozenset[tuple[str, str]]) -> Configuration:
     return load(need_secrets=False)
 
 

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from orderflow_outbox.tables import dead_letter, incident, message
+from tests.databases import on_postgresql_first, on_sqlite_first
 from tests.steps import (
     ALERT_TIMES,
     DAY,
@@ -28,8 +29,8 @@ from tests.steps import (
     set_row,
     swept,
 )
+from worker.by_hand import cancel, hold
 from worker.lifetimes import UNKNOWN_DESTINATION, lifetimes_of
-from worker.replay import cancel, hold
 from worker.store.aging import Aging, lives_of_the_waiting, open_warning
 from worker.store.incidents import lease_due_alert
 from worker.store.transactions import Store
@@ -38,11 +39,6 @@ from worker.warning import warn
 
 SHARE = configuration().settings.alerts.expiry_warning
 LIFE = 10 * timedelta(hours=1)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -88,6 +84,7 @@ def test_a_warning_comes_at_its_share_of_a_life_and_not_before(
     assert rows(engine, dead_letter) == []
 
 
+@on_postgresql_first
 def test_the_alert_says_how_many_will_expire_and_when(engine: Engine, store: Store, clock: Clock) -> None:
     for _ in range(3):
         put(engine, expires_at=clock.now + LIFE)
@@ -123,6 +120,7 @@ def test_a_warning_comes_wherever_a_message_waits(
     assert len(open_warnings(engine)) == 1
 
 
+@on_sqlite_first
 def test_a_message_of_an_unknown_destination_is_warned_of_by_the_usual_age(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -131,6 +129,7 @@ def test_a_message_of_an_unknown_destination_is_warned_of_by_the_usual_age(
     assert swept(store).aging == 1
 
 
+@on_sqlite_first
 def test_an_operation_with_an_age_of_its_own_is_warned_of_by_that(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -141,6 +140,7 @@ def test_an_operation_with_an_age_of_its_own_is_warned_of_by_that(
     assert [each["operation"] for each in warnings(engine)] == ["order-cancel"]
 
 
+@on_sqlite_first
 def test_a_warning_is_given_once_while_nothing_changes(engine: Engine, store: Store, clock: Clock) -> None:
     put(engine, expires_at=clock.now + LIFE)
     clock.forward(0.9 * LIFE)
@@ -151,6 +151,7 @@ def test_a_warning_is_given_once_while_nothing_changes(engine: Engine, store: St
     assert warnings(engine) == before
 
 
+@on_sqlite_first
 def test_each_message_is_warned_of_though_others_end_meanwhile(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -178,6 +179,7 @@ def test_a_warning_names_the_first_that_is_still_to_end(engine: Engine, store: S
     assert (warning["occurrences"], warning["sample_message_id"]) == (2, 2)
 
 
+@on_sqlite_first
 def test_a_message_that_is_tried_again_keeps_its_warning_open(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -190,6 +192,7 @@ def test_a_message_that_is_tried_again_keeps_its_warning_open(
     assert warning["resolved_at"] is None
 
 
+@on_sqlite_first
 @pytest.mark.parametrize("end", ["delivered", "cancelled", "expired"])
 def test_a_warning_is_resolved_once_its_messages_have_ended(
     engine: Engine, store: Store, clock: Clock, end: str
@@ -208,6 +211,7 @@ def test_a_warning_is_resolved_once_its_messages_have_ended(
     assert open_warnings(engine) == []
 
 
+@on_postgresql_first
 def test_what_is_past_its_end_is_ended_and_not_warned_of(engine: Engine, store: Store, clock: Clock) -> None:
     """Given a service that was down meanwhile."""
     put(engine, expires_at=clock.now + LIFE)
@@ -240,6 +244,7 @@ def test_a_warning_that_another_sweep_opens_at_the_same_moment_is_left_at_that(
     assert warning["occurrences"] == 3
 
 
+@on_sqlite_first
 def test_an_alert_that_is_no_longer_true_is_not_sent(engine: Engine, store: Store, clock: Clock) -> None:
     message_id = put(engine, expires_at=clock.now + LIFE)
     clock.forward(0.9 * LIFE)
@@ -249,6 +254,7 @@ def test_an_alert_that_is_no_longer_true_is_not_sent(engine: Engine, store: Stor
     assert told(store, clock) is None
 
 
+@on_sqlite_first
 def test_the_alert_is_due_at_once(engine: Engine, store: Store, clock: Clock) -> None:
     put(engine, expires_at=clock.now + LIFE)
     clock.forward(0.9 * LIFE)

@@ -16,7 +16,8 @@ from sqlalchemy import Engine
 
 from config import AlertSettings, Hook
 from orderflow_outbox.tables import incident
-from tests.desks import Desk, Webhook
+from tests.databases import on_postgresql_first, on_sqlite_first
+from tests.desks import NEVER_TAKES, Desk, Webhook, write_at_once
 from tests.documents import order
 from tests.steps import (
     ALERT_TIMES,
@@ -39,8 +40,8 @@ from tests.steps import (
 )
 from worker import alerts
 from worker.alerts import FIRST_RETRY, LONGEST_RETRY, send_due_alerts
+from worker.by_hand import discard
 from worker.deliveries import Reply
-from worker.replay import discard
 from worker.store import incidents
 from worker.store.transactions import Store
 from worker.verdicts import Refused
@@ -49,17 +50,13 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def store(engine: Engine, clock: Clock) -> Store:
     return Store(engine, clock)
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    write_at_once(monkeypatch)
     return Desk(tmp_path)
 
 
@@ -115,6 +112,7 @@ def test_many_letters_of_one_cause_are_one_alert_that_counts_them(
     assert alert["text"].startswith("5 dead letters of order-import to main: items_failed.")
 
 
+@on_sqlite_first
 def test_letters_of_other_causes_are_other_alerts(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
@@ -124,6 +122,7 @@ def test_letters_of_other_causes_are_other_alerts(
     assert sorted(each["reason"] for each in desk.told) == ["items_failed", "not_understood"]
 
 
+@on_sqlite_first
 def test_an_alert_tells_how_many_are_in_doubt_and_skips_what_is_settled(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
@@ -138,6 +137,7 @@ def test_an_alert_tells_how_many_are_in_doubt_and_skips_what_is_settled(
     assert alert["sample_key"] == "order:SO-9"
 
 
+@on_sqlite_first
 def test_further_letters_are_told_but_not_before_the_reminder(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
@@ -152,6 +152,7 @@ def test_further_letters_are_told_but_not_before_the_reminder(
     assert [(each["occurrences"], each["new_occurrences"]) for each in desk.told] == [(1, 1), (3, 2)]
 
 
+@on_sqlite_first
 def test_an_open_incident_is_reminded_of_at_intervals_that_double_up_to_a_day(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
@@ -169,6 +170,7 @@ def test_an_open_incident_is_reminded_of_at_intervals_that_double_up_to_a_day(
     assert [each["new_occurrences"] for each in desk.told] == [1] + 8 * [0]
 
 
+@on_sqlite_first
 def test_a_letter_written_while_the_alert_goes_out_is_told_by_the_next(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
@@ -186,6 +188,7 @@ def test_a_letter_written_while_the_alert_goes_out_is_told_by_the_next(
     assert desk.told[0]["new_occurrences"] == 1
 
 
+@on_postgresql_first
 def test_a_held_destination_is_told(engine: Engine, store: Store, clock: Clock, desk: Desk) -> None:
     for _ in range(3):
         put(engine)
@@ -200,6 +203,7 @@ def test_a_held_destination_is_told(engine: Engine, store: Store, clock: Clock, 
     assert alert["text"].startswith("Destination main is held (http_401)")
 
 
+@on_sqlite_first
 def test_a_message_that_dies_of_age_is_told(engine: Engine, store: Store, clock: Clock, desk: Desk) -> None:
     put(engine)
     clock.forward(8 * DAY)
@@ -208,9 +212,11 @@ def test_a_message_that_dies_of_age_is_told(engine: Engine, store: Store, clock:
     assert [each["reason"] for each in desk.told] == ["expired"]
 
 
+@on_sqlite_first
 def test_a_webhook_and_a_command_get_the_same_document(
-    engine: Engine, store: Store, clock: Clock, desk: Desk, webhook: Webhook
+    engine: Engine, store: Store, clock: Clock, tmp_path: Path, webhook: Webhook
 ) -> None:
+    desk = Desk(tmp_path)
     bury(store, engine)
     assert once_due(store, clock, webhook.hook, desk.hook) == 1
     ((path, content_type, document),) = webhook.got
@@ -228,6 +234,7 @@ FAILING = {
 }
 
 
+@on_sqlite_first
 @pytest.mark.parametrize(
     ("kind", "error", "seconds"),
     [
@@ -247,6 +254,7 @@ def test_a_command_that_does_not_take_the_alert_is_tried_again_later(
     assert (after["alert_tries"], after["alerts_sent"], after["lease_until"]) == (1, 0, None)
 
 
+@on_sqlite_first
 def test_a_hanging_command_is_ended_in_time(engine: Engine, store: Store, clock: Clock) -> None:
     bury(store, engine)
     begun = time.monotonic()
@@ -254,6 +262,7 @@ def test_a_hanging_command_is_ended_in_time(engine: Engine, store: Store, clock:
     assert time.monotonic() - begun < 20
 
 
+@on_sqlite_first
 def test_a_webhook_that_does_not_take_the_alert_is_tried_again_later(
     engine: Engine, store: Store, clock: Clock, webhook: Webhook
 ) -> None:
@@ -268,6 +277,7 @@ def test_a_webhook_that_does_not_take_the_alert_is_tried_again_later(
     assert (after["last_alert_error"], after["alert_tries"], after["alerts_sent"]) == (None, 0, 1)
 
 
+@on_sqlite_first
 def test_a_webhook_that_hangs_is_left_in_time(
     engine: Engine, store: Store, clock: Clock, webhook: Webhook
 ) -> None:
@@ -279,6 +289,7 @@ def test_a_webhook_that_hangs_is_left_in_time(
     assert the_incident(engine)["last_alert_error"] == "webhook took longer than 0.2 s"
 
 
+@on_sqlite_first
 def test_a_webhook_that_is_not_there_is_tried_again_and_its_secret_is_not_told(
     engine: Engine, store: Store, clock: Clock, webhook: Webhook, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -289,6 +300,7 @@ def test_a_webhook_that_is_not_there_is_tried_again_and_its_secret_is_not_told(
     assert "hush" not in caplog.text
 
 
+@on_sqlite_first
 def test_the_waits_between_tries_grow_up_to_a_limit_and_never_end(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
@@ -296,7 +308,7 @@ def test_the_waits_between_tries_grow_up_to_a_limit_and_never_end(
     clock.forward(ALERT_TIMES.grouping)
     waits = []
     for _ in range(10):
-        assert send_due_alerts(store, settings(FAILING["missing"])) == 0
+        assert send_due_alerts(store, settings(NEVER_TAKES)) == 0
         waits.append(the_incident(engine)["alert_due_at"] - clock.now)
         clock.now = the_incident(engine)["alert_due_at"]
     assert waits[:3] == [FIRST_RETRY, 2 * FIRST_RETRY, 4 * FIRST_RETRY]
@@ -306,14 +318,16 @@ def test_the_waits_between_tries_grow_up_to_a_limit_and_never_end(
     assert len(desk.told) == 1
 
 
+@on_sqlite_first
 def test_one_failing_hook_keeps_no_other_from_being_told(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
     bury(store, engine)
-    once_due(store, clock, FAILING["missing"], desk.hook)
+    once_due(store, clock, NEVER_TAKES, desk.hook)
     assert len(desk.told) == 1
 
 
+@on_sqlite_first
 def test_a_hook_that_took_an_alert_is_left_in_peace_while_another_is_tried_again(
     engine: Engine, store: Store, clock: Clock, desk: Desk, webhook: Webhook
 ) -> None:
@@ -335,13 +349,14 @@ def test_further_letters_reach_a_hook_although_another_never_takes_an_alert(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
     bury(store, engine)
-    once_due(store, clock, FAILING["missing"], desk.hook)
+    once_due(store, clock, NEVER_TAKES, desk.hook)
     bury(store, engine)
     clock.forward(ALERT_TIMES.reminder)
-    send_due_alerts(store, settings(FAILING["missing"], desk.hook))
+    send_due_alerts(store, settings(NEVER_TAKES, desk.hook))
     assert [each["occurrences"] for each in desk.told] == [1, 2]
 
 
+@on_sqlite_first
 def test_letters_between_the_tries_of_one_hook_are_told_to_the_others_by_a_later_alert(
     engine: Engine, store: Store, clock: Clock, desk: Desk, webhook: Webhook
 ) -> None:
@@ -357,6 +372,7 @@ def test_letters_between_the_tries_of_one_hook_are_told_to_the_others_by_a_later
     assert [each["occurrences"] for each in desk.told] == [1, 2]
 
 
+@on_sqlite_first
 def test_one_failing_incident_keeps_no_other_from_being_told(
     engine: Engine, store: Store, clock: Clock, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,11 +383,12 @@ def test_one_failing_incident_keeps_no_other_from_being_told(
     assert sorted(each[2]["reason"] for each in webhook.got) == ["items_failed", "not_understood"]
 
 
+@on_sqlite_first
 def test_letters_of_a_failed_alert_are_counted_in_the_one_that_goes_out(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
     bury(store, engine)
-    once_due(store, clock, FAILING["missing"])
+    once_due(store, clock, NEVER_TAKES)
     bury(store, engine)
     clock.forward(FIRST_RETRY)
     send_due_alerts(store, settings(desk.hook))
@@ -416,6 +433,7 @@ def test_an_alert_whose_sender_died_is_sent_by_another(
     assert the_incident(engine)["alerts_sent"] == 1
 
 
+@on_sqlite_first
 def test_an_alert_holds_no_payload_no_header_and_no_secret(
     engine: Engine,
     store: Store,
@@ -429,7 +447,7 @@ def test_an_alert_holds_no_payload_no_header_and_no_secret(
         500, (("set-cookie", "cookie-secret"),), f"not understood: {order('SO-SECRET-CUSTOMER')}".encode()
     )
     finish(store, Refused(why("items_failed")), reply=reply)
-    once_due(store, clock, desk.hook, FAILING["missing"])
+    once_due(store, clock, desk.hook, NEVER_TAKES)
     for secret in ("SECRET", "secret", "<import", "Basic", "demo", "c2VjcmV0"):
         assert secret not in desk.text
         assert secret not in caplog.text
@@ -458,6 +476,7 @@ def test_an_alert_holds_no_payload_no_header_and_no_secret(
     }
 
 
+@on_sqlite_first
 def test_without_hooks_the_line_in_the_log_is_the_alert(
     engine: Engine, store: Store, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -39,13 +39,20 @@ TIMES = {"due_at", "created_at", "started_at", "finished_at", "seconds"}
 NUMBERS = {"id", "message_id", "position"}
 
 
+@pytest.fixture(scope="module")
+def set_up_once() -> Iterator[Stage]:
+    with set_up() as made:
+        yield made
+
+
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+def stage(set_up_once: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """What figures are taken on, without the settings that other tests have: their processes read them."""
     for name in [name for name in os.environ if name.startswith("OUTBOX_")]:
         monkeypatch.delenv(name)
-    with set_up() as made:
-        yield made
+    monkeypatch.setattr(hinting, "ROUNDS", 2)
+    monkeypatch.setattr(bulk, "ROUNDS", 2)
+    return set_up_once
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import ssl
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,6 +20,7 @@ from kombu.exceptions import OperationalError
 import config
 from orderflow_outbox.publishing import Publisher
 from tasks.app import make_app
+from tests import nursery
 from tests.brokers import LOCALHOST, PASSWORD, Proxy, RedisServer, deliver_by_hints, listening
 from tests.databases import on_sqlite
 from tests.rig import PROJECT, Place, Rig, eventually, rig
@@ -113,7 +112,14 @@ def app_of(made: Rig) -> Celery:
 
 
 @pytest.mark.parametrize(
-    "reach", [over_tcp, with_password, as_a_user_with_few_rights, over_a_socket, over_tls]
+    "reach",
+    [
+        pytest.param(over_tcp, marks=pytest.mark.soak),
+        pytest.param(with_password, marks=pytest.mark.soak),
+        as_a_user_with_few_rights,
+        over_a_socket,
+        over_tls,
+    ],
 )
 def test_a_worker_is_woken_and_heard(place: Place, reach: Callable[[Path], Reached]) -> None:
     with (
@@ -260,14 +266,7 @@ def seconds_between_tries(client: redis.Redis) -> float:
 def test_a_command_says_in_one_line_that_the_brokers_password_is_missing(place: Place) -> None:
     keys = 'broker_password = { env = "NOT_SET" }'
     with rig(place, broker_url=f"redis://{LOCALHOST}:1/0", broker_keys=keys) as made:
-        done = subprocess.run(
-            [sys.executable, "-m", "celery", "-A", "tasks", "report"],
-            cwd=PROJECT,
-            env=made.environment,
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+        done = nursery.run("celery", "-A", "tasks", "report", env=made.environment)
     assert done.returncode == 1
     assert done.stderr.strip() == (
         "broker_password is not to be had from environment variable NOT_SET: put it there"

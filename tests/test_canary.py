@@ -9,31 +9,38 @@ from urllib.parse import quote, unquote
 import pytest
 from sqlalchemy import select
 
+import config
 from orderflow_outbox import enqueue
 from orderflow_outbox.tables import incident, message
-from tests.brokers import free_port
 from tests.canary import (
     ANSWERS,
     CANARY,
+    SECRET_FILE,
     USER,
     decoded,
+    files,
     found_in,
     kept_by_broker,
     monitored,
     receivers,
     stored,
 )
-from tests.databases import on_sqlite
+from tests.consoles import Person
+from tests.databases import Databases, on_postgresql, on_sqlite, on_sqlite_first
 from tests.desks import Webhook
 from tests.documents import order
-from tests.rig import Place, Rig, engine_of, eventually, rig
+from tests.flowers import get, up
+from tests.rig import Place, Rig, engine_of, eventually, free_port, rig
 from tests.shell import Shell
-from tests.test_flower import get, up
 from worker.broker import broker_url
 from worker.deliveries import Reply
 from worker.gate import REFUSALS_BEFORE_HOLD
 from worker.masking import MASKED
 from worker.rules import Judge
+
+Command = tuple[object, ...]
+Places = dict[str, str]
+"""What is looked through, by what it is."""
 
 HELD = {"unauthorized", "forbidden", "redirect", "certificate"}
 """Who is turned away waits: the destination is held, and a person called."""
@@ -46,10 +53,10 @@ def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
 
 def configure(made: Rig, urls: dict[str, str], webhook: Webhook) -> None:
     """Give a rig a destination for each way to fail, all with the same password, and two desks."""
-    (made.folder / "secret").write_text(CANARY)
+    (made.folder / SECRET_FILE).write_text(CANARY)
     file = made.folder / "destinations.toml"
     one = file.read_text().replace(
-        '{ env = "ORDERFLOW_MAIN_PASSWORD" }', f'{{ file = "{made.folder}/secret" }}'
+        '{ env = "ORDERFLOW_MAIN_PASSWORD" }', f'{{ file = "{made.folder / SECRET_FILE}" }}'
     )
     file.write_text(
         "\n".join(
@@ -58,7 +65,10 @@ def configure(made: Rig, urls: dict[str, str], webhook: Webhook) -> None:
         )
     )
     command = ["/bin/sh", "-c", f"cat >> {made.folder}/hook.jsonl; echo >> {made.folder}/hook.jsonl"]
-    hooks = f'hooks = [{{ command = {json.dumps(command)} }}, {{ webhook = "{webhook_address(webhook)}" }}]'
+    ways = (f"command = {json.dumps(command)}", f'webhook = "{webhook_address(webhook)}"')
+    # Each hears of every other kind, since a process for each alert takes long.
+    told = (f"{{ {way}, destinations = {sorted(urls)[n::2]} }}" for n, way in enumerate(ways[: len(urls)]))
+    hooks = f"hooks = [{', '.join(told)}]"
     made.file.write_text(made.file.read_text().replace("hooks = []", hooks))
 
 
@@ -97,26 +107,86 @@ def flower_password(made: Rig) -> str:
     return file.read_text().strip() if file.exists() else ""
 
 
-def said_by_commands(shell: Shell, ids: dict[str, int]) -> dict[str, str]:
-    """Return what each command says that tells of messages, in words and in JSON."""
-    commands: list[tuple[object, ...]] = [
-        ("dead", "list"),
-        ("incidents",),
-        ("alerts", "test"),
-        ("status",),
-        ("config", "check"),
-        ("rules", "replay", "--since", "2020-01-01T00:00"),
-        *(("show", number) for number in ids.values()),
-        *(("show", number, "--payload") for number in ids.values()),
-        *(("query", "inventory", "--organisation", "acme", "--destination", kind) for kind in ids),
-        ("dead", "replay", "--all", "--why", "again"),
+SENDING_AGAIN: list[Command] = [("dead", "list"), ("dead", "replay", "--all", "--why", "again")]
+
+
+def in_both_forms(*commands: Command) -> list[Command]:
+    """Return each command twice: as it says something in words, and in JSON."""
+    return [(*command, *form) for command in commands for form in ((), ("--json",))]
+
+
+def in_turn(*commands: Command) -> list[Command]:
+    """Return commands that are alike, every other of which says what it does in JSON."""
+    return [(*command, "--json") if n % 2 else command for n, command in enumerate(commands)]
+
+
+def reading(ids: dict[str, int]) -> list[Command]:
+    """Return the commands that tell of messages."""
+    return [
+        *in_both_forms(("incidents",), ("status",), ("rules", "replay", "--since", "2020-01-01T00:00")),
+        *in_turn(*(("show", number, "--payload") for number in ids.values())),
     ]
+
+
+def asking(ids: dict[str, int]) -> list[Command]:
+    """Return the commands that speak to others with what the configuration has."""
+    query = ("query", "inventory", "--organisation", "acme", "--destination")
+    return [
+        *in_both_forms(("alerts", "test"), ("config", "check"), ("doctor",)),
+        *in_turn(*((*query, kind) for kind in ids)),
+    ]
+
+
+def said_by(commands: list[Command], made: Rig, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Places:
+    """Return what each command says."""
+    monkeypatch.setenv("OUTBOX_CONFIG", str(made.file))
+    monkeypatch.delenv("OUTBOX_DATABASE_URL")
+    monkeypatch.delenv("OUTBOX_STATE_DIR")
     told = {}
     for command in commands:
-        for options in ((), ("--json",)):
-            ran = shell.any(*command, *options)
-            told[" ".join(map(str, (*command, *options)))] = ran.out + ran.err
+        ran = shell.any(*command)
+        told[" ".join(map(str, command))] = ran.out + ran.err
     return told
+
+
+def pages_of_flower(port: int, login: str, ids: dict[str, int]) -> Places:
+    """Return every page of Flower, and all that it knows of its tasks and workers."""
+    pages = [
+        "",
+        "workers",
+        "tasks",
+        "broker",
+        "metrics",
+        "dead-letters",
+        "api/workers",
+        "api/tasks?limit=500",
+    ]
+    pages += [f"{page}/message-{number}" for page in ("task", "api/task/info") for number in ids.values()]
+    found = {}
+    for page in pages:
+        status, body = get(f"http://127.0.0.1:{port}/{page}", login)
+        assert status == 200, page
+        found[f"Flower /{page}"] = body.decode()
+    return found
+
+
+def pages_of_console(made: Rig, ids: dict[str, int]) -> Places:
+    """Return every page of the console, and the replies that it hands out."""
+    web = config.load(made.file).settings.web
+    password = (made.folder / "state" / "web-password").read_text().strip()
+    pages = ["/", "/dead", "/destinations", "/incidents", "/audit"]
+    pages += [f"/messages/{number}{more}" for number in ids.values() for more in ("", "/replies/1")]
+    with Person(f"http://127.0.0.1:{web.port}") as admin:
+        eventually(lambda: get(f"{admin.base}/health")[0] == 200, what="the console answers")
+        assert admin.sign_in(web.user, password).status_code == 303
+        found = {f"console {page}": admin.get(page) for page in pages}
+    assert {reply.status_code for page, reply in found.items() if "replies" not in page} == {200}
+    return {page: reply.text for page, reply in found.items()}
+
+
+def desks(made: Rig, webhook: Webhook) -> Places:
+    """Return what the hooks were told."""
+    return {"command hook": (made.folder / "hook.jsonl").read_text(), "webhook": json.dumps(webhook.got)}
 
 
 @on_sqlite
@@ -138,28 +208,64 @@ def test_a_password_is_found_nowhere_whatever_becomes_of_its_messages(
             with monitored(path) as passed:
                 login = f"admin:{eventually(lambda: flower_password(made))}"
                 eventually(lambda: get(f"http://127.0.0.1:{port}/api/workers", login)[0] == 200)
-                eventually(lambda: is_over(made, ids), 60, "every message dead and told")
-                monkeypatch.setenv("OUTBOX_CONFIG", str(made.file))
-                monkeypatch.delenv("OUTBOX_DATABASE_URL")
-                monkeypatch.delenv("OUTBOX_STATE_DIR")
-                said = said_by_commands(shell, ids)
-                eventually(lambda: is_over(made, ids), 60, "every message replayed and dead")
-                flower = get(f"http://127.0.0.1:{port}/api/tasks?limit=500", login)[1].decode()
-                kept = kept_by_broker(path)
-        logs = {str(file): file.read_text(errors="replace") for file in made.folder.rglob("*.log")}
-        hooks = {
-            "command hook": (made.folder / "hook.jsonl").read_text(),
-            "webhook": json.dumps(webhook.got),
+                kept: set[str] = set()
+
+                def over() -> bool:
+                    kept.update(kept_by_broker(path))
+                    return is_over(made, ids)
+
+                eventually(over, 60, "every message dead and told")
+                commands = [*asking(ids), *reading(ids), *in_both_forms(*SENDING_AGAIN)]
+                said = said_by(commands, made, shell, monkeypatch)
+                eventually(over, 60, "every message replayed and dead")
+                flower, pages = pages_of_flower(port, login, ids), pages_of_console(made, ids)
+        rows, told = stored(made.engine), desks(made, webhook)
+        where = {
+            **rows,
+            **files(made.folder),
+            **told,
+            **said,
+            **flower,
+            **pages,
+            "broker's keys": "\n".join(kept),
         }
-        rows = stored(made.engine)
-        where = {**rows, **logs, **hooks, **said, **kept, "Flower": flower}
         where["what passed the broker"] = b"".join(passed).decode("utf-8", "replace")
         assert asked == set(ANSWERS), "each was sent the password"
     assert found_in(where) == []
     assert MASKED in rows["outbox_attempt.reply_body"]
     assert MASKED in rows["outbox_attempt.reply_headers"]
-    assert all("message" in text for text in (hooks["command hook"], hooks["webhook"], flower))
+    assert all("message" in text for text in (*told.values(), flower["Flower /api/tasks?limit=500"]))
+    assert any(MASKED in text for page, text in pages.items() if "replies" in page)
     assert "task-failed" in decoded(where["what passed the broker"])
+    assert "_kombu.binding." in where["broker's keys"]
+
+
+@on_postgresql
+def test_a_password_is_found_nowhere_in_postgresql_either(
+    place: Place,
+    shell: Shell,
+    databases: Databases,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with (
+        receivers() as (urls, asked),
+        Webhook.listening() as webhook,
+        rig(place, retry_after=[], attempt_deadline="500ms") as made,
+    ):
+        configure(made, urls, webhook)
+        ids = enqueue_to_each(made, set(urls))
+        with engine_of(made):
+            eventually(lambda: is_over(made, ids), 60, "every message dead and told")
+            said = said_by(SENDING_AGAIN, made, shell, monkeypatch)
+            eventually(lambda: is_over(made, ids), 60, "every message replayed and dead")
+        rows = stored(made.engine)
+        where = {**rows, **files(made.folder), **desks(made, webhook), **said, "the log": caplog.text}
+        where["the server's log"] = (databases.server.folder / "log").read_text()
+        assert asked == set(ANSWERS), "each was sent the password"
+    assert found_in(where) == []
+    assert MASKED in rows["outbox_attempt.reply_body"]
+    assert set(rows["outbox_message.replay_of"].split()) > {"None"}, "some were sent again"
 
 
 @pytest.mark.parametrize(
@@ -183,6 +289,7 @@ def test_a_password_in_the_wrong_place_is_refused_and_not_quoted(
         assert found_in({"said": ran.out + ran.err}) == []
 
 
+@on_sqlite_first
 def test_an_error_of_judging_is_logged_without_what_it_says_of_the_reply(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from orderflow_outbox import State, enqueue, status_of
 from orderflow_outbox.tables import attempt, dead_letter, gate
 from simulator import Options
-from tests.databases import on_sqlite
+from tests.databases import on_postgresql_first, on_sqlite, on_sqlite_first
 from tests.documents import order
 from tests.rig import Place, Rig, engine_of, eventually, rig
 
@@ -92,6 +92,7 @@ def test_what_a_check_finds_is_delivered_and_not_sent_again(place: Place) -> Non
         assert (query.channel, query.identity) == ("web", None), "a query has no identity"
 
 
+@on_postgresql_first
 def test_what_a_check_does_not_find_is_sent_again_and_no_longer_in_doubt(place: Place) -> None:
     with rig(place, Options(faults=[UNPROCESSED]), queries=CHECK) as made:
         stored = made.order("SO-1")
@@ -108,6 +109,7 @@ def test_what_a_check_does_not_find_is_sent_again_and_no_longer_in_doubt(place: 
         ]
 
 
+@on_sqlite_first
 def test_a_check_that_says_absent_ends_the_doubt_of_what_fails_afterwards(place: Place) -> None:
     """A cancellation that OrderFlow does not carry out is refused, and not taken for done before."""
     faults = ["reset:operation=order-cancel,times=1"]
@@ -151,6 +153,7 @@ def test_while_a_check_tells_nothing_the_message_waits_and_spends_no_try(
         assert all(each.error.startswith("the check by order-detail told nothing: ") for each in untold)
 
 
+@on_sqlite_first
 def test_an_answer_that_no_rule_of_a_check_fits_settles_nothing(place: Place) -> None:
     blind = CHECK.replace('root = ["order"]', 'root = ["orders"]', 1)
     with rig(
@@ -196,6 +199,7 @@ def test_a_doubt_that_no_check_can_settle_dies_of_the_last_try(place: Place) -> 
         assert made.rows()[0].in_doubt
 
 
+@on_sqlite_first
 def test_a_receiver_that_turns_checks_away_is_held(place: Place) -> None:
     faults = ["silent:operation=order-import,times=3", "unauthorised:operation=order-detail"]
     with rig(place, Options(faults=faults), queries=CHECK) as made:
@@ -207,6 +211,7 @@ def test_a_receiver_that_turns_checks_away_is_held(place: Place) -> None:
         assert all(row.in_doubt for row in made.rows())
 
 
+@on_sqlite_first
 def test_what_is_not_in_doubt_is_not_asked_about(place: Place) -> None:
     with rig(place, Options(faults=["unavailable:times=2"]), queries=CHECK) as made:
         made.order("SO-1")
@@ -215,6 +220,7 @@ def test_what_is_not_in_doubt_is_not_asked_about(place: Place) -> None:
         assert asked(made) == ["order-import"] * 3
 
 
+@on_sqlite
 def test_a_value_too_long_to_be_asked_by_is_not_asked_by(place: Place) -> None:
     long = "SO-" + "1" * 5000
     with rig(place, Options(faults=[UNANSWERED]), queries=CHECK, **UNHURRIED) as made:
@@ -224,6 +230,7 @@ def test_a_value_too_long_to_be_asked_by_is_not_asked_by(place: Place) -> None:
         assert asked(made) == ["order-import"] * 2
 
 
+@on_sqlite
 def test_a_message_without_the_one_value_that_is_asked_by_is_sent_again(place: Place) -> None:
     two = order("SO-1").replace("</imports>", "") + order("SO-2").partition("<imports>")[2]
     with rig(place, Options(faults=[UNANSWERED]), queries=CHECK, **UNHURRIED) as made:
@@ -251,6 +258,7 @@ def test_a_query_is_not_asked_without_the_value_that_it_could_do_without(place: 
         assert asked(made) == ["product-import"] * 2
 
 
+@on_sqlite
 def test_an_operation_without_a_check_is_sent_again(place: Place) -> None:
     with rig(place, Options(faults=["silent:operation=product-import,times=1"]), queries=CHECK) as made:
         with made.engine.begin() as connection:
@@ -261,6 +269,7 @@ def test_an_operation_without_a_check_is_sent_again(place: Place) -> None:
         assert asked(made) == ["product-import"] * 2
 
 
+@on_sqlite_first
 def test_a_shop_is_told_that_a_check_is_being_made(place: Place) -> None:
     faults = [UNANSWERED, "500:operation=order-detail"]
     with rig(place, Options(faults=faults), queries=CHECK, retry_after=["50ms", "10s"]) as made:
@@ -274,6 +283,7 @@ def test_a_shop_is_told_that_a_check_is_being_made(place: Place) -> None:
         assert status.reason == "whether OrderFlow carried it out is not known, and was asked by order-detail"
 
 
+@on_postgresql_first
 @pytest.mark.parametrize("queries", ["", CHECK], ids=["without a check", "with a check"])
 @pytest.mark.parametrize("number", [100, pytest.param(1000, marks=pytest.mark.soak)])
 def test_of_many_orders_processed_without_an_answer_each_arrives_once(

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 
 from orderflow_outbox import WhenDead, enqueue
 from orderflow_outbox.states import HELD
-from tests.databases import on_postgresql
+from tests.databases import on_postgresql, on_postgresql_first, on_sqlite_first
 from tests.documents import order
 from tests.rig import eventually
 from tests.steps import (
@@ -35,8 +35,8 @@ from tests.steps import (
     set_row,
 )
 from worker.breaker import BreakerState
+from worker.by_hand import hold, resume
 from worker.looking import Looker
-from worker.replay import hold, resume
 from worker.settling import settle
 from worker.store import gates, leasing
 from worker.store.claiming import LOOK_AGAIN_AFTER, claim, next_due
@@ -45,11 +45,6 @@ from worker.store.recording import record
 from worker.store.transactions import Store
 
 LATEST = datetime(2100, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -83,6 +78,7 @@ def test_of_what_is_due_at_one_moment_the_earliest_enqueued_is_claimed_first(
     assert [claimed_ids(store, room=1) for _ in ids] == [[each] for each in ids]
 
 
+@on_sqlite_first
 def test_a_claim_counts_the_attempt_raises_the_token_and_leases(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -96,6 +92,7 @@ def test_a_claim_counts_the_attempt_raises_the_token_and_leases(
     assert (claimed.attempt, claimed.token, claimed.claimed_at) == (1, after["lease_token"], clock.now)
 
 
+@on_postgresql_first
 def test_a_claim_hands_over_the_message_as_it_was_enqueued(engine: Engine, store: Store) -> None:
     document = order("SO-1").encode()
     put(engine, payload=document, headers={"X-Trace": "7"}, idempotency_key="so-1", key="order:SO-1")
@@ -104,6 +101,7 @@ def test_a_claim_hands_over_the_message_as_it_was_enqueued(engine: Engine, store
     assert (claimed.idempotency_key, claimed.key, claimed.channel) == ("so-1", "order:SO-1", "SHOP")
 
 
+@on_sqlite_first
 def test_each_claim_of_a_message_has_its_own_token_and_attempt(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -115,12 +113,14 @@ def test_each_claim_of_a_message_has_its_own_token_and_attempt(
     assert second.token > first.token
 
 
+@on_sqlite_first
 def test_what_is_being_sent_is_not_claimed_again(engine: Engine, store: Store) -> None:
     put(engine)
     assert len(claimed_ids(store)) == 1
     assert claimed_ids(store) == []
 
 
+@on_sqlite_first
 @pytest.mark.parametrize("verdict", [DELIVERED, REFUSED], ids=["delivered", "dead"])
 def test_what_has_ended_is_never_claimed(engine: Engine, store: Store, clock: Clock, verdict: object) -> None:
     put(engine)
@@ -160,12 +160,14 @@ def test_no_more_is_claimed_than_there_is_room_for_though_more_is_looked_at(
     assert len(claim_all(store).claims) == 3
 
 
+@on_sqlite_first
 def test_only_messages_of_the_destination_asked_for_are_claimed(engine: Engine, store: Store) -> None:
     put(engine, destination="elsewhere")
     here = put(engine)
     assert claimed_ids(store) == [here]
 
 
+@on_sqlite_first
 def test_nothing_is_claimed_for_a_destination_that_is_held(engine: Engine, store: Store) -> None:
     hold(store, "main", "ann", "their night")
     put(engine)
@@ -199,18 +201,21 @@ def test_a_message_waits_parked_for_an_earlier_one_of_its_key(engine: Engine, st
     )
 
 
+@on_sqlite_first
 def test_messages_of_other_keys_and_of_none_do_not_wait(engine: Engine, store: Store) -> None:
     put(engine, key="order:1")
     free = [put(engine, key="order:2"), put(engine), put(engine)]
     assert claimed_ids(store)[1:] == free
 
 
+@on_sqlite_first
 def test_the_same_key_at_another_destination_is_another_key(engine: Engine, store: Store) -> None:
     put(engine, key="order:1", destination="elsewhere")
     here = put(engine, key="order:1")
     assert claimed_ids(store) == [here]
 
 
+@on_postgresql_first
 def test_a_message_waits_for_an_elder_that_itself_waits_for_its_next_try(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -264,6 +269,7 @@ def test_two_engines_claiming_at_once_never_get_the_same_message(engine: Engine)
     assert [len(mine) for mine in got] == [100, 100]
 
 
+@on_sqlite_first
 def test_a_result_of_one_claim_says_nothing_of_the_next(engine: Engine, store: Store, clock: Clock) -> None:
     message_id = put(engine)
     first = finish(store, LATER)
@@ -363,6 +369,7 @@ def test_what_is_claimed_at_once_is_nothing_of_a_destination_that_is_shut(
         assert len(claim(transaction, "main", 10, LEASE).claims) == 1, "as by an engine that probes"
 
 
+@on_sqlite_first
 def test_a_look_that_expects_something_tells_of_what_there_is_no_room_for(
     engine: Engine, store: Store
 ) -> None:
@@ -372,6 +379,7 @@ def test_a_look_that_expects_something_tells_of_what_there_is_no_room_for(
     assert look.full == {"other"}
 
 
+@on_postgresql_first
 def test_a_look_that_expects_something_in_vain_looks_further(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -381,6 +389,7 @@ def test_a_look_that_expects_something_in_vain_looks_further(
     assert look.wait == pytest.approx(0.5)
 
 
+@on_sqlite_first
 def test_a_look_in_vain_at_a_shut_destination_forgets_nothing_that_waits_there(
     engine: Engine, store: Store, clock: Clock
 ) -> None:

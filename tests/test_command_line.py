@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from orderflow_outbox.tables import audit, dead_letter, gate
+from tests import nursery
+from tests.databases import on_postgresql_first, on_sqlite, on_sqlite_first
 from tests.documents import order
 from tests.shell import Ran, Shell
 from tests.steps import (
@@ -36,11 +34,10 @@ from tests.steps import (
 from worker.commands import FAILED, USAGE_ERROR
 from worker.database import connect
 from worker.deliveries import Reply
-from worker.replay import replay
+from worker.replays.replaying import replay
 from worker.store.transactions import Store
 from worker.verdicts import Refused, RetryLater
 
-PROJECT = Path(__file__).resolve().parents[1]
 WHY = ("--why", "article added")
 
 
@@ -61,18 +58,10 @@ def document(tmp_path: Path) -> Path:
     return file
 
 
-def run(*arguments: str, **others: Any) -> Ran:
+def run(*arguments: str, input: str = "") -> Ran:
     """Run a command as a person would, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "worker", *arguments],
-        cwd=PROJECT,
-        env={**os.environ, **others.pop("env", {})},
-        capture_output=True,
-        timeout=60,
-        check=False,
-        **others,
-    )
-    return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+    done = nursery.run("worker", *arguments, input=input)
+    return Ran(done.returncode, done.stdout, done.stderr)
 
 
 def test_from_an_empty_database_to_a_message_in_real_processes(tmp_path: Path) -> None:
@@ -81,7 +70,7 @@ def test_from_an_empty_database_to_a_message_in_real_processes(tmp_path: Path) -
     assert "db upgrade" in refused.err
     assert run("db", "upgrade").out == "the tables are of version 1 now\n"
     enqueue = ("enqueue", "order-import", "-", "--channel", "SHOP", "--json")
-    assert run(*enqueue, input=order("SO-1").encode()).json == {"id": 1, "state": "pending", "created": True}
+    assert run(*enqueue, input=order("SO-1")).json == {"id": 1, "state": "pending", "created": True}
     assert run("show", "1", "--payload").out.count('externalReference="SO-1"') == 1
     assert run("show", "2") == Ran(FAILED, "", "there is no message 2\n")
 
@@ -101,11 +90,12 @@ def test_health_is_a_database_that_answers_with_tables_of_this_release(
 
 def test_tables_are_made_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     shell = Shell(capsys)
-    assert shell.good("db", "upgrade", "--json").json == {"before": 0, "now": 1}
-    assert shell.good("db", "upgrade", "--json").json == {"before": 1, "now": 1}
+    assert shell.good("db", "upgrade", "--json").json == {"before": 0, "now": 1, "searches_texts": True}
+    assert shell.good("db", "upgrade", "--json").json == {"before": 1, "now": 1, "searches_texts": True}
     assert shell.good("db", "upgrade").out == "the tables are of version 1 already\n"
 
 
+@on_sqlite_first
 def test_a_message_is_enqueued_with_all_it_may_have(shell: Shell, engine: Engine, document: Path) -> None:
     ran = shell.good(
         *("enqueue", "order-import", document, "--channel", "SHOP", "--key", "order:SO-1"),
@@ -121,6 +111,7 @@ def test_a_message_is_enqueued_with_all_it_may_have(shell: Shell, engine: Engine
     assert stored["payload"] == document.read_text()
 
 
+@on_sqlite
 def test_enqueuing_the_same_again_says_so(shell: Shell, document: Path) -> None:
     again = ("enqueue", "order-import", document, "--channel", "SHOP", "--idempotency-key", "so-1")
     assert shell.good(*again, "--json").json == {"id": 1, "state": "pending", "created": True}
@@ -142,6 +133,7 @@ def a_life(engine: Engine, store: Store) -> tuple[int, int]:
     return dead, replay(store, dead, "ann", "article added").replay
 
 
+@on_sqlite_first
 def test_show_tells_attempts_replies_and_replays(shell: Shell, engine: Engine, store: Store) -> None:
     dead, new = a_life(engine, store)
     shown = shell.good("show", dead).out
@@ -165,6 +157,7 @@ def test_show_tells_attempts_replies_and_replays(shell: Shell, engine: Engine, s
     assert f"replay of        {dead}" in shell.good("show", new).out
 
 
+@on_sqlite_first
 def test_show_tells_machines_the_same(shell: Shell, engine: Engine, store: Store) -> None:
     dead, new = a_life(engine, store)
     told = shell.good("show", dead, "--json").json
@@ -180,6 +173,7 @@ def test_show_tells_machines_the_same(shell: Shell, engine: Engine, store: Store
     assert shell.good("dead", "show", dead, "--json").json == told
 
 
+@on_sqlite_first
 def test_show_tells_whom_a_message_waits_for(shell: Shell, engine: Engine, store: Store) -> None:
     elder = bury(store, engine, key="order:1")
     younger = put(engine, key="order:1")
@@ -222,6 +216,7 @@ def letters(engine: Engine, store: Store) -> Letters:
     return made
 
 
+@on_sqlite_first
 def test_dead_letters_are_listed_the_newest_first(shell: Shell, letters: Letters) -> None:
     everything = sorted(vars(letters).values())
     assert sorted(listed(shell)) == everything
@@ -242,11 +237,13 @@ def test_dead_letters_are_listed_by_what_they_share(shell: Shell, letters: Lette
     assert listed(shell, "--reason", "not_understood", "--operation", "order-cancel") == []
 
 
+@on_sqlite
 def test_without_dead_letters_the_list_says_so(shell: Shell) -> None:
     assert shell.good("dead", "list").out == "no open dead letter\n"
     assert shell.good("dead", "list", "--json").json == []
 
 
+@on_postgresql_first
 def test_the_dead_are_replayed_by_number(shell: Shell, engine: Engine, letters: Letters) -> None:
     one, other = letters.plain, letters.of_reason
     told = shell.good("dead", "replay", one, other, *WHY, "--by", "ann", "--json").json
@@ -258,6 +255,7 @@ def test_the_dead_are_replayed_by_number(shell: Shell, engine: Engine, letters: 
     assert "replayed: 0" in again.out
 
 
+@on_sqlite_first
 @pytest.mark.parametrize(
     ("option", "value", "meant"),
     [
@@ -279,6 +277,7 @@ def test_the_dead_are_replayed_and_discarded_by_what_they_share(
     assert len(listed(shell)) == rest
 
 
+@on_postgresql_first
 def test_the_dead_are_discarded_by_when_they_died(shell: Shell, letters: Letters) -> None:
     assert shell.good("dead", "discard", "--since", "2d", *WHY).out == "discarded: 4\n"
     assert listed(shell) == [letters.old]
@@ -288,6 +287,7 @@ def test_the_dead_are_discarded_by_when_they_died(shell: Shell, letters: Letters
     }
 
 
+@on_sqlite_first
 def test_what_cannot_be_replayed_is_told_and_the_others_are(
     shell: Shell, engine: Engine, store: Store
 ) -> None:
@@ -321,12 +321,14 @@ def test_waiting_messages_are_cancelled_by_number_and_by_filter(
     assert (refused.status, refused.err.count("\n")) == (FAILED, 1)
 
 
+@on_sqlite_first
 def test_a_filter_added_to_numbers_narrows_what_is_cancelled(shell: Shell, engine: Engine) -> None:
     here, elsewhere = put(engine), put(engine, destination="elsewhere")
     shell.good("cancel", here, elsewhere, "--destination", "elsewhere", *WHY)
     assert (row(engine, here)["state"], row(engine, elsewhere)["state"]) == ("pending", "cancelled")
 
 
+@on_sqlite_first
 def test_what_failed_last_for_a_reason_is_cancelled_by_it(shell: Shell, engine: Engine, store: Store) -> None:
     failing = put(engine)
     finish(store, RetryLater(why("http_500"), systemic=True))
@@ -336,6 +338,7 @@ def test_what_failed_last_for_a_reason_is_cancelled_by_it(shell: Shell, engine: 
     assert (row(engine, failing)["state"], row(engine, waiting)["state"]) == ("cancelled", "pending")
 
 
+@on_sqlite_first
 def test_the_sweep_tells_what_it_did(shell: Shell, engine: Engine) -> None:
     put(engine)
     put(engine, expires_at=datetime.now(UTC) + DAY)
@@ -346,6 +349,7 @@ def test_the_sweep_tells_what_it_did(shell: Shell, engine: Engine) -> None:
     assert shell.good("sweep").out == "rescued 0, unparked 0, found 0 near their end, ended 0 as expired\n"
 
 
+@on_sqlite_first
 def test_a_destination_is_held_and_resumed(shell: Shell, engine: Engine) -> None:
     assert shell.good("hold", "main", *WHY).out == "main is held\n"
     assert rows(engine, gate)[0]["state"] == "held"
@@ -362,6 +366,7 @@ def test_a_destination_is_held_and_resumed(shell: Shell, engine: Engine) -> None
     }
 
 
+@on_sqlite_first
 def test_one_left_alone_after_failures_is_probed_at_once_when_it_is_resumed(
     shell: Shell, engine: Engine
 ) -> None:
@@ -377,6 +382,7 @@ def test_one_left_alone_after_failures_is_probed_at_once_when_it_is_resumed(
     assert (told["was_held"], told["probed"]) == (False, True)
 
 
+@on_sqlite
 def test_who_acts_is_the_user_named_in_the_environment(
     shell: Shell, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,6 +391,7 @@ def test_who_acts_is_the_user_named_in_the_environment(
     assert rows(engine, audit)[0]["by"] == "ann"
 
 
+@on_sqlite
 def test_the_configuration_is_checked(shell: Shell) -> None:
     assert "are in order" in shell.good("config", "check").out
     told = shell.good("config", "check", "--json").json
@@ -393,6 +400,7 @@ def test_the_configuration_is_checked(shell: Shell) -> None:
     assert patience["order-cancel"] == 5
 
 
+@on_sqlite
 def test_each_problem_of_the_configuration_is_a_line_of_its_own(
     shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -409,6 +417,7 @@ def test_each_problem_of_the_configuration_is_a_line_of_its_own(
 TOO_LARGE = 2**63
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
@@ -456,6 +465,7 @@ def test_an_error_is_one_line_and_a_status(
     assert rows(engine, audit) == []
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("url", "told"),
     [
@@ -476,6 +486,7 @@ def test_a_database_that_cannot_be_used_is_one_line_without_its_password(
     assert "hush" not in ran.err
 
 
+@on_sqlite
 def test_an_error_in_a_process_of_its_own_has_no_traceback(engine: Engine) -> None:
     ran = run("cancel", str(put(engine)), "--by", "\udcff", *WHY)
     assert ran.status == USAGE_ERROR
@@ -485,6 +496,7 @@ def test_an_error_in_a_process_of_its_own_has_no_traceback(engine: Engine) -> No
 BAD_FOR_TERMINALS = "\x1b[2Jgone\x07\x9b31m\r\u202e[bold]"
 
 
+@on_sqlite
 def test_control_characters_of_stored_text_never_reach_the_terminal(
     shell: Shell, engine: Engine, store: Store
 ) -> None:
@@ -501,6 +513,7 @@ def test_control_characters_of_stored_text_never_reach_the_terminal(
     assert not set(out) & set("\x1b\x07\x9b\r\u202e")
 
 
+@on_sqlite
 def test_control_characters_reach_machines_escaped(shell: Shell, engine: Engine, store: Store) -> None:
     dead = put(engine)
     finish(store, Refused(why("items_failed", BAD_FOR_TERMINALS)))
@@ -509,6 +522,7 @@ def test_control_characters_reach_machines_escaped(shell: Shell, engine: Engine,
     assert not set(ran.out) & set("\x1b\x07\r")
 
 
+@on_sqlite
 def test_a_database_opened_by_the_command_line_is_the_one_of_the_settings(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -521,6 +535,7 @@ def test_a_database_opened_by_the_command_line_is_the_one_of_the_settings(
     assert shell.good("status", "--json").json["destinations"][0]["pending"] == 1
 
 
+@on_sqlite
 def test_a_command_that_only_looks_makes_no_database(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -531,12 +546,19 @@ def test_a_command_that_only_looks_makes_no_database(
     assert not (tmp_path / "mistyped").exists()
 
 
+@on_sqlite
 def test_a_dead_letter_is_told_in_full_however_narrow_the_terminal(shell: Shell, letters: Letters) -> None:
     told = shell.good("dead", "list").out
     assert "bad article" in told
     assert "items_failed" in told
 
 
-def test_who_does_it_cannot_be_nobody(shell: Shell, letters: Letters) -> None:
-    refused = shell.any("dead", "replay", letters.plain, *WHY, "--by", " ")
+@on_sqlite
+@pytest.mark.parametrize(("name", "text"), [(" ", "--by is empty"), (" the service", "by itself")])
+def test_who_does_it_is_neither_nobody_nor_the_service(
+    shell: Shell, engine: Engine, letters: Letters, name: str, text: str
+) -> None:
+    refused = shell.any("dead", "replay", letters.plain, *WHY, "--by", name)
     assert (refused.status, refused.err.count("\n")) == (USAGE_ERROR, 1)
+    assert text in refused.err
+    assert rows(engine, audit) == []

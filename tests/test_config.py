@@ -17,8 +17,11 @@ from config import (
     ConfigError,
     Configuration,
     Destination,
+    PersonalDataSettings,
+    RetentionSettings,
     RetryPolicy,
     Settings,
+    WebSettings,
     in_words,
     load,
     load_settings,
@@ -26,7 +29,7 @@ from config import (
 from config.alerts import AlertSettings
 from config.destinations import DEFAULT_RETRY_AFTER
 from config.loading import DEFAULT_FILE
-from config.settings import EngineSettings, FlowerSettings
+from config.settings import EngineSettings, FlowerSettings, SearchSettings
 from config.values import duration
 
 SHIPPED = DEFAULT_FILE.parent
@@ -79,17 +82,32 @@ def test_the_shipped_settings_are_the_defaults_of_the_code() -> None:
 def test_the_shipped_destination_is_the_default_of_the_code(tmp_path: Path) -> None:
     shipped = load().destinations["main"]
     bare = written(tmp_path).destinations["main"]
-    for name in Destination.model_fields.keys() - {"url", "user", "password", "operations"}:
+    for name in Destination.model_fields.keys() - {
+        "url",
+        "private_addresses",
+        "user",
+        "password",
+        "operations",
+    }:
         assert getattr(shipped, name) == getattr(bare, name), name
     policy = RetryPolicy.model_validate({"retry_after": DEFAULT_RETRY_AFTER})
     assert shipped.retry == bare.retry == policy
 
 
 TABLES = [
-    (OUTBOX, "", Settings, {"engine", "alerts", "flower", "schemas"}),
+    (
+        OUTBOX,
+        "",
+        Settings,
+        {"engine", "alerts", "search", "flower", "web", "retention", "personal_data", "schemas"},
+    ),
     (OUTBOX, "engine", EngineSettings, set()),
     (OUTBOX, "alerts", AlertSettings, set()),
+    (OUTBOX, "search", SearchSettings, set()),
     (OUTBOX, "flower", FlowerSettings, set()),
+    (OUTBOX, "web", WebSettings, set()),
+    (OUTBOX, "retention", RetentionSettings, set()),
+    (OUTBOX, "personal_data", PersonalDataSettings, set()),
     (DESTINATIONS, "destinations.main", Destination, {"breaker", "retry", "operations"}),
     (DESTINATIONS, "destinations.main.breaker", BreakerPolicy, set()),
     (DESTINATIONS, "destinations.main.retry", RetryPolicy, set()),
@@ -124,7 +142,9 @@ def test_every_key_stands_in_the_shipped_files_below_a_sentence_about_it(
     assert comment.endswith((".", ":"))
 
 
-@pytest.mark.parametrize("name", ["engine", "alerts", "flower", "schemas"])
+@pytest.mark.parametrize(
+    "name", ["engine", "alerts", "search", "flower", "web", "retention", "personal_data", "schemas"]
+)
 def test_every_table_of_the_settings_stands_in_the_shipped_file(name: str) -> None:
     assert name in tomllib.loads(OUTBOX.read_text(encoding="utf-8"))
 
@@ -390,7 +410,8 @@ def test_all_that_is_wrong_in_a_file_is_told_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8808", "127.9.9.9", "[::1]:80"])
 def test_plain_http_to_a_loopback_address_is_accepted(tmp_path: Path, host: str) -> None:
-    configuration = written(tmp_path, with_main(url=f'"http://{host}/web"'))
+    main = with_main(url=f'"http://{host}/web"', private_addresses="true")
+    configuration = written(tmp_path, main)
     assert configuration.destinations["main"].base_url == f"http://{host}/web"
 
 
@@ -400,9 +421,9 @@ def test_plain_http_to_a_loopback_address_is_accepted(tmp_path: Path, host: str)
 def test_plain_http_to_any_other_is_refused_until_it_is_accepted_in_writing(
     tmp_path: Path, host: str
 ) -> None:
-    url = f'"http://{host}/web"'
-    assert "allow_plain_http = true" in refusal(tmp_path, with_main(url=url))
-    written(tmp_path, with_main(url=url, allow_plain_http="true"))
+    keys = {"url": f'"http://{host}/web"', "private_addresses": "true"}
+    assert "allow_plain_http = true" in refusal(tmp_path, with_main(**keys))
+    written(tmp_path, with_main(**keys, allow_plain_http="true"))
 
 
 # Secrets
@@ -843,3 +864,25 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     file = tmp_path / "destinations.toml"
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
     assert load(tmp_path / "outbox.toml").destinations
+
+
+# What is kept, and what is known of a person
+
+
+@pytest.mark.parametrize(
+    ("outbox", "told"),
+    [
+        ('[retention]\ndelivered = "23h"', "retention.delivered is '23h': keep it for 24 h at least"),
+        ('[retention]\naudit = "always"', 'or "never"'),
+        ('[personal_data]\nfields = ["a b"]', "'a b' is no name of a field"),
+        ('[personal_data]\nfields = ["line.1.name"]', "without numbers"),
+    ],
+)
+def test_what_is_kept_too_short_or_named_wrong_is_told(tmp_path: Path, outbox: str, told: str) -> None:
+    assert told in refusal(tmp_path, outbox=outbox)
+
+
+def test_what_is_never_purged_is_written_so(tmp_path: Path) -> None:
+    kept = written(tmp_path, outbox='[retention]\ndead = "never"\ndelivered = "90d"').settings.retention
+    assert (kept.of("dead"), kept.of("delivered"), kept.of("pending")) == (None, timedelta(days=90), None)
+    assert kept.shortest == timedelta(days=30)

@@ -4,52 +4,67 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.brokers import Proxy
+from tests.nursery import run
 from tests.postgres import USER, Postgres
-from tests.rig import PROJECT, Place, Rig, WorkerProcess, engine_of, eventually, rig
+from tests.rig import Place, Rig, WorkerProcess, engine_of, eventually, rig
 from worker.broker import EmbeddedBroker
 
 SLOW = "slow:1.0:delay=0.1"
-AWAY_SECONDS = 4.0
+ORDERS = 16
+AWAY_SECONDS = 3.0
 BACK_SECONDS = 30.0
 BUSY_SHARE = 0.25
 """What waiting may take of one core, for a whole worker with its children."""
 CHILDREN = 2
 
 
-@pytest.fixture
-def server() -> Iterator[Postgres]:
-    """A server of this test's own, to be stopped at will."""
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[Postgres]:
+    """A server of these tests' own, to be stopped at will."""
     with Postgres.running() as server:
-        server.execute("CREATE DATABASE outbox")
         yield server
+
+
+@pytest.fixture
+def server(own_server: Postgres) -> Postgres:
+    """The same with an empty database."""
+    own_server.execute("DROP DATABASE IF EXISTS outbox WITH (FORCE)")
+    own_server.execute("CREATE DATABASE outbox")
+    return own_server
 
 
 @contextmanager
 def at_work(
-    server: Postgres, folder: Path, through: Proxy | None = None
+    server: Postgres, folder: Path, through: Proxy | None = None, **settings: Any
 ) -> Iterator[tuple[Rig, WorkerProcess]]:
     """A rig in the middle of its deliveries."""
     url = server.url("outbox") if through is None else f"postgresql://{USER}@127.0.0.1:{through.port}/outbox"
     with (
-        rig(Place(folder, url)) as made,
+        rig(Place(folder, url), **settings) as made,
         EmbeddedBroker(folder / "state"),
         made.worker(CHILDREN) as worker,
     ):
         made.simulator.set_faults([SLOW])
-        made.orders(60)
-        eventually(lambda: len(made.simulator.ledger.requests) >= 10)
+        take_orders(made, range(ORDERS))
         yield made, worker
+
+
+def take_orders(made: Rig, numbers: range) -> None:
+    """Take orders, and wait until some of them are on their way."""
+    before = len(made.simulator.ledger.requests)
+    for number in numbers:
+        made.order(f"SO-{number}")
+    eventually(lambda: len(made.simulator.ledger.requests) >= before + 8)
 
 
 def cpu_seconds(worker: WorkerProcess) -> float:
@@ -74,51 +89,79 @@ def assert_all_arrive(made: Rig, orders: int, seconds: float = BACK_SECONDS) -> 
     assert taken_in == Counter(f"SO-{n}" for n in range(orders))
 
 
-def restart(server: Postgres, how: signal.Signals, meanwhile: Callable[[], None]) -> None:
-    server.stop(how)
-    meanwhile()
+@contextmanager
+def stopped(server: Postgres, _line: Proxy) -> Iterator[None]:
+    server.stop(signal.SIGINT)
+    yield
     server.start()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["stopped", "crashed"])
-def test_workers_come_back_by_themselves_after_a_restart_of_the_database(
-    server: Postgres, tmp_path: Path, how: signal.Signals
-) -> None:
-    with at_work(server, tmp_path) as (made, worker):
-        restart(server, how, lambda: assert_waits_quietly(worker))
-        made.engine.dispose()
-        made.order("SO-60")
-        assert_all_arrive(made, 61)
-        assert worker.terminate() == 0
-        said = worker.log.read_text()
-        for gone, back in (
-            ("the database does not answer", "the database answers"),
-            ("results cannot be written", "results are written again"),
-        ):
-            assert said.count(gone) <= CHILDREN, "one line for each engine, not for each try"
-            assert said.count(gone) == said.count(back)
-        assert said.count("the database does not answer") == CHILDREN
+@contextmanager
+def crashed(server: Postgres, _line: Proxy) -> Iterator[None]:
+    server.stop(signal.SIGQUIT)
+    yield
+    server.start()
 
 
-def test_workers_come_back_by_themselves_after_a_cut_of_the_line_to_the_database(
+@contextmanager
+def cut_off(_server: Postgres, line: Proxy) -> Iterator[None]:
+    line.cut()
+    yield
+    line.heal()
+
+
+@contextmanager
+def frozen(server: Postgres, _line: Proxy) -> Iterator[None]:
+    server.freeze()
+    try:
+        yield
+    finally:
+        server.thaw()
+
+
+def test_workers_wait_quietly_for_the_database_and_come_back_by_themselves(
     server: Postgres, tmp_path: Path
 ) -> None:
+    """One worker lives through all that befalls it, one after the other."""
     with Proxy.running(server.listens_at) as line, at_work(server, tmp_path, line) as (made, worker):
-        line.cut()
-        assert_waits_quietly(worker)
-        line.heal()
-        assert_all_arrive(made, 60)
+        orders = ORDERS
+        for away in (stopped, crashed, cut_off, frozen):
+            told_before, last = told(worker), orders + ORDERS - 1
+            take_orders(made, range(orders, last))
+            with away(server, line):
+                assert_waits_quietly(worker)
+            made.engine.dispose()
+            made.order(f"SO-{last}")
+            orders += ORDERS
+            assert_all_arrive(made, orders)
+            assert_is_told_once(worker, told_before, is_seen=away is not frozen)
         assert worker.terminate() == 0
-        assert worker.log.read_text().count("the database does not answer") == CHILDREN
 
 
-def test_workers_go_on_after_a_freeze_of_the_database(server: Postgres, tmp_path: Path) -> None:
-    with at_work(server, tmp_path) as (made, worker):
-        server.freeze()
-        assert_waits_quietly(worker)
-        server.thaw()
-        assert_all_arrive(made, 60)
-        assert worker.terminate() == 0
+TOLD = (
+    "the database does not answer",
+    "the database answers",
+    "results cannot be written",
+    "results are written again",
+)
+
+
+def told(worker: WorkerProcess) -> Counter[str]:
+    """Return how often a worker has told of what befell its database."""
+    said = worker.log.read_text()
+    return Counter({each: said.count(each) for each in TOLD})
+
+
+def assert_is_told_once(worker: WorkerProcess, before: Counter[str], *, is_seen: bool) -> None:
+    """An engine tells in one line each that the database is gone, and back, and not for each try."""
+    away, back, unwritten, written = TOLD
+
+    def since() -> Counter[str]:
+        return told(worker) - before
+
+    eventually(lambda: (now := since())[away] == now[back] and now[unwritten] == now[written])
+    assert since()[unwritten] <= CHILDREN
+    assert since()[away] == CHILDREN or not is_seen
 
 
 def test_a_database_that_keeps_its_connections_and_says_no_word_is_told(
@@ -141,27 +184,20 @@ def test_a_database_that_keeps_its_connections_and_says_no_word_is_told(
 def test_a_worker_stops_within_its_bound_although_the_database_is_frozen(
     server: Postgres, tmp_path: Path
 ) -> None:
-    with at_work(server, tmp_path) as (made, worker):
+    with at_work(server, tmp_path, drain="200ms") as (made, worker):
         server.freeze()
         try:
             assert worker.terminate(25) == 0
         finally:
             server.thaw()
         with made.worker():
-            assert_all_arrive(made, 60)
+            assert_all_arrive(made, ORDERS)
 
 
 def test_a_worker_says_in_one_line_that_the_database_is_not_there(server: Postgres, tmp_path: Path) -> None:
     with rig(Place(tmp_path, server.url("outbox"))) as made:
         server.stop()
-        done = subprocess.run(
-            [sys.executable, "-m", "celery", "-A", "tasks", "worker", "--concurrency=1"],
-            cwd=PROJECT,
-            env=made.environment,
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
+        done = run("celery", "-A", "tasks", "worker", "--concurrency=1", env=made.environment, timeout=30)
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
         assert done.stderr.strip().splitlines()[-1].startswith("the database does not answer")

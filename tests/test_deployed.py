@@ -18,9 +18,12 @@ from typing import Any
 
 import pytest
 
+from tests import nursery
+from tests.consoles import Person, text_of
 from tests.containers import Service
 from tests.deployment import DOCKERFILE, FILE, Stack, copied, read, stack
 from tests.documents import order
+from tests.flowers import Visitor
 from tests.rig import PROJECT, eventually
 from worker.database import CONNECTIONS
 
@@ -42,14 +45,14 @@ def test_the_file_is_valid(tmp_path: Path) -> None:
 
 
 def test_it_has_the_services_it_is_known_for() -> None:
-    assert set(SERVICES) == {"postgres", "redis", "migrate", "worker", "beat", "flower", "simulator"}
+    assert set(SERVICES) == {"postgres", "redis", "migrate", "worker", "beat", "flower", "web", "simulator"}
     assert set(OURS) == set(SERVICES) - {"postgres", "redis"}
     assert set(LASTING) == set(SERVICES) - {"migrate"}
 
 
-def test_only_flower_can_be_reached_from_outside_and_only_from_this_machine() -> None:
+def test_only_flower_and_the_console_can_be_reached_from_outside_and_only_from_this_machine() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"flower": ["127.0.0.1:5555:5555"]}
+    assert published == {"flower": ["127.0.0.1:5555:5555"], "web": ["127.0.0.1:8880:8880"]}
     assert not [name for name, service in SERVICES.items() if "network_mode" in service]
 
 
@@ -115,7 +118,7 @@ def test_redis_gets_its_password_where_no_list_of_processes_shows_it() -> None:
     assert "requirepass" in standard_input
 
 
-@pytest.mark.parametrize("name", ["worker", "beat", "flower"])
+@pytest.mark.parametrize("name", ["worker", "beat", "flower", "web"])
 def test_nothing_starts_before_the_tables_are_there(name: str) -> None:
     assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
     assert SERVICES["migrate"]["depends_on"]["postgres"] == {"condition": "service_healthy"}
@@ -137,8 +140,8 @@ def get(url: str, login: str = "") -> Any:
 
 
 def ask(command: Service, *arguments: str, stdin: str = "") -> Any:
-    """Run a command of ours in the worker's container; return what it prints as JSON."""
-    done = command.run(["python", "-m", "worker", *arguments, "--json"], stdin=stdin)
+    """Run a command of ours with what the worker's container is told; return what it prints as JSON."""
+    done = nursery.run("worker", *arguments, "--json", env=command.environment, input=stdin)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -159,7 +162,15 @@ def test_an_order_is_delivered_by_the_worker_and_seen_in_flower(running: Stack) 
     login = f"admin:{running.secrets['flower_password']}"
     row = eventually(lambda: get(tasks, login).get("message-1"), what="Flower has a row for it")
     assert row["name"] == "order-import"
+    page = Visitor(f"http://127.0.0.1:{here.port('5555')}", login).get("/dead-letters")
+    assert "No open dead letter" in page.text
     eventually(lambda: ask(worker, "show", "1")["state"] == "delivered", what="message 1 is delivered")
+
+
+def test_the_console_takes_the_password_of_its_secret(running: Stack) -> None:
+    with Person(f"http://127.0.0.1:{running.here.port('8880')}") as admin:
+        assert admin.sign_in("admin", running.secrets["web_password"]).status_code == 303
+        assert "main open" in text_of(admin.get("/"))
 
 
 def test_worker_and_beat_hold_no_more_connections_than_the_manual_says(running: Stack) -> None:
@@ -204,7 +215,7 @@ def test_redis_lets_nobody_in_without_the_password(running: Stack) -> None:
 
 
 def test_a_health_check_fails_while_its_service_is_frozen(running: Stack) -> None:
-    frozen = [running.services[name] for name in ("postgres", "redis", "flower", "simulator")]
+    frozen = [running.services[name] for name in ("postgres", "redis", "flower", "web", "simulator")]
     for service in frozen:
         service.signal_all(signal.SIGSTOP)
     try:
@@ -231,7 +242,7 @@ def test_beats_health_check_fails_when_its_schedule_is_no_longer_written(running
 
 def test_term_stops_each_service_in_its_time_and_nothing_is_left(running: Stack) -> None:
     by_name = running.services
-    first = [by_name[name] for name in ("worker", "beat", "flower", "simulator")]
+    first = [by_name[name] for name in ("worker", "beat", "flower", "web", "simulator")]
     with ThreadPoolExecutor(len(first)) as pool:
         ended = dict(zip((each.name for each in first), pool.map(Service.stop, first), strict=True))
     ended |= {each.name: each.stop() for each in (by_name["redis"], by_name["postgres"])}

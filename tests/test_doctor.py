@@ -19,10 +19,11 @@ from sqlalchemy import Engine, create_engine, text
 
 from config import load, load_settings
 from orderflow_outbox.tables import engine_seen
-from tests.brokers import LOCALHOST, PASSWORD, RedisServer, free_port
+from tests.brokers import LOCALHOST, PASSWORD, RedisServer
+from tests.consoles import console
 from tests.databases import Databases, on_postgresql, on_sqlite
 from tests.postgres import USER
-from tests.rig import eventually
+from tests.rig import Place, eventually, free_port, rig
 from tests.shell import Shell
 from tests.steps import SECOND, claim_all, put, row, set_row
 from tests.test_brokers import acl_user, tls_server
@@ -31,12 +32,14 @@ from worker.commands import output
 from worker.database import connect
 from worker.doctor import Finding, State, broker, database
 from worker.doctor.broker import keeps_hints
-from worker.doctor.database import DatabaseChecks
+from worker.doctor.console import is_the_console
+from worker.doctor.database import LARGEST_LAG, DatabaseChecks
 from worker.doctor.finding import Check, all_found
 from worker.doctor.flower import is_closed_to_strangers
 from worker.doctor.machine import has_room
 from worker.doctor.reaching import RENEWED_BEFORE, can_be_sent_to
 from worker.durability import RISKS
+from worker.store import text_index
 from worker.store.transactions import Store
 from worker.store.watching import note_life
 
@@ -50,8 +53,9 @@ def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
 
 
 @pytest.fixture(autouse=True)
-def _no_flower(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTBOX_FLOWER__PORT", str(free_port()))
+    monkeypatch.setenv("OUTBOX_WEB__PORT", str(free_port()))
 
 
 @pytest.fixture
@@ -73,7 +77,7 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
 def configure(folder: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """Have the one destination be at this address."""
     (folder / "destinations.toml").write_text(
-        f'[destinations.main]\nurl = "{url}"\nuser = "shop"\n'
+        f'[destinations.main]\nurl = "{url}"\nprivate_addresses = true\nuser = "shop"\n'
         'password = { env = "ORDERFLOW_MAIN_PASSWORD" }\n'
     )
     (folder / "outbox.toml").write_text('destinations_file = "destinations.toml"\n')
@@ -127,10 +131,12 @@ def test_a_service_in_order_is_well_and_the_status_says_so(
         "engines",
         "dead rows",
         "oldest transaction",
+        "search",
         "broker",
         "disks",
         "destination main",
         "flower",
+        "console",
     ]
     words = " ".join(shown.split())
     assert [
@@ -527,6 +533,23 @@ def test_a_host_that_is_not_reached_is_told(tmp_path: Path, monkeypatch: pytest.
         assert "is not reached" in found.told
 
 
+def test_a_host_at_an_inner_address_is_told_and_not_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(tmp_path, monkeypatch, f"http://{LOCALHOST}/web")
+    with socket.create_server((LOCALHOST, 0)) as server:
+        url = f"http://localhost:{server.getsockname()[1]}/web"
+        allowed = load().destinations["main"].model_copy(update={"url": url})
+        found = can_be_sent_to("main", allowed.model_copy(update={"private_addresses": False}))
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+        assert can_be_sent_to("main", allowed).state is State.WELL
+    assert found.state is State.TROUBLE
+    assert "localhost is at" in found.told
+    assert "private_addresses = true" in found.fix
+
+
 def test_a_host_that_does_not_speak_tls_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with web_server({}):
         url = f"https://{LOCALHOST}:{load_settings().flower.port}/web"
@@ -539,19 +562,20 @@ def test_a_host_that_does_not_speak_tls_is_told(tmp_path: Path, monkeypatch: pyt
 
 
 @contextmanager
-def web_server(statuses: dict[str, int]) -> Iterator[None]:
-    """Have something on Flower's port that answers each page so, and others with 401."""
+def web_server(statuses: dict[str, int], port: int = 0, said: bytes = b"") -> Iterator[None]:
+    """Have something on a port, or Flower's, that says this of each page, and answers so, others with 401."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(statuses.get(self.path, 401))
             self.end_headers()
+            self.wfile.write(said)
 
         def log_message(self, *_: object) -> None:
             pass
 
     with ExitStack() as stack:
-        server = stack.enter_context(HTTPServer((LOCALHOST, load_settings().flower.port), Handler))
+        server = stack.enter_context(HTTPServer((LOCALHOST, port or load_settings().flower.port), Handler))
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         stack.callback(thread.join)
@@ -594,6 +618,33 @@ def test_what_is_no_web_server_is_not_taken_for_a_flower(monkeypatch: pytest.Mon
     assert "flower.port" in found.fix
 
 
+@on_sqlite
+def test_the_console_is_well_while_it_answers(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    with rig(place) as made:
+        settings = load(made.file).settings
+        assert is_the_console("console", settings).told.startswith("nothing listens")
+        with console(made):
+            found = is_the_console("console", settings)
+    assert (found.state, found.fix) == (State.WELL, "")
+    assert "sends strangers to sign in" in found.told
+
+
+def test_what_is_no_console_is_told() -> None:
+    settings = load_settings()
+    with web_server({"/health": 200}, settings.web.port):
+        found = is_the_console("console", settings)
+    assert found.state is State.TROUBLE
+    assert "that is not the console" in found.told
+
+
+def test_a_console_that_shows_a_page_to_strangers_is_told() -> None:
+    settings = load_settings()
+    with web_server({"/health": 200, "/": 200}, settings.web.port, said=b"OK\n"):
+        found = is_the_console("console", settings)
+    assert found.state is State.TROUBLE
+    assert "answers a stranger with 200" in found.told
+
+
 # Checks beside each other
 
 
@@ -625,3 +676,26 @@ def test_a_check_that_hangs_or_fails_keeps_no_other_from_being_made() -> None:
     assert [each.state for each in found] == [State.TROUBLE, State.UNKNOWN, State.UNKNOWN, State.WELL]
     assert "no such thing" in found[2].told
     assert all(each.fix for each in found[:3])
+
+
+# Search
+
+
+def test_a_database_without_an_index_of_texts_is_warned_of_with_the_fix(engine: Engine) -> None:
+    assert looked(engine, "search").told == "everything is found"
+    what, end = ("INDEX", "") if engine.dialect.name == "postgresql" else ("TRIGGER", "_added")
+    with engine.begin() as connection:
+        connection.execute(text(f"DROP {what} {text_index.NAME}{end}"))
+    found = looked(engine, "search")
+    assert found.state is State.WARNING
+    assert "python -m worker db upgrade" in found.fix
+
+
+@on_sqlite
+def test_what_waits_long_to_be_found_is_warned_of(engine: Engine) -> None:
+    number = put(engine)
+    found = looked(engine, "search")
+    assert found.state is State.WELL
+    assert found.told.startswith("1 messages and 0 texts are not found yet, the first of ")
+    set_row(engine, number, created_at=datetime.now(UTC) - LARGEST_LAG)
+    assert looked(engine, "search").state is State.WARNING

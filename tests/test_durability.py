@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 
+from tests.databases import Databases
 from tests.postgres import FAST, USER, Postgres
 from tests.shell import Shell
 from worker.commands import output
@@ -21,11 +22,10 @@ DURABLE = dict.fromkeys(FAST, "on")
 SECRET = "s3cret-Pa55word"
 
 
-@pytest.fixture(scope="module")
-def careless() -> Iterator[Postgres]:
+@pytest.fixture
+def careless(databases: Databases) -> Postgres:
     """A server with everything off that makes tests quick and messages disappear."""
-    with Postgres.running(FAST) as server:
-        yield server
+    return databases.server
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,15 +20,16 @@ from orderflow_outbox import Operation, enqueue, hint_after_commit
 from orderflow_outbox.tables import dead_letter, gate, incident, message
 from simulator import Options
 from tasks.app import make_app
+from tests.databases import on_postgresql_first, on_sqlite_first
 from tests.documents import order
 from tests.rig import Place, engine_of, eventually, rig
 from worker import room
 from worker.attempting import Attempter
 from worker.broker import EmbeddedBroker
+from worker.by_hand import resume
 from worker.deliveries import Claim, Outcome, Request
 from worker.looking import Look, Looker
 from worker.recorder import Recorder
-from worker.replay import resume
 from worker.requests import RequestBuilder
 from worker.store.transactions import Store
 from worker.transport import Transport
@@ -65,6 +68,7 @@ def test_an_exhausted_message_dies_with_a_letter_and_an_incident(place: Place) -
         assert not letter.in_doubt
 
 
+@on_postgresql_first
 @pytest.mark.parametrize(
     ("fault", "rule", "in_doubt"),
     [
@@ -92,6 +96,7 @@ def test_an_order_arrives_once_past_each_kind_of_trouble(
         assert [each.reference for each in made.simulator.ledger.accepted] == ["SO-1"]
 
 
+@on_postgresql_first
 def test_a_message_processed_without_an_answer_is_in_doubt_until_its_duplicate_settles_it(
     place: Place,
 ) -> None:
@@ -107,6 +112,7 @@ def test_a_message_processed_without_an_answer_is_in_doubt_until_its_duplicate_s
         assert len({each.sha256 for each in made.simulator.ledger.requests}) == 1
 
 
+@on_sqlite_first
 def test_a_message_that_dies_after_a_lost_answer_says_that_it_is_in_doubt(place: Place) -> None:
     with rig(place, Options(faults=["silent"]), retry_after=["50ms"]) as made:
         made.order("SO-1")
@@ -116,6 +122,7 @@ def test_a_message_that_dies_after_a_lost_answer_says_that_it_is_in_doubt(place:
             assert connection.execute(select(dead_letter.c.in_doubt)).scalar_one()
 
 
+@on_sqlite_first
 def test_a_connection_refused_leaves_no_doubt(place: Place) -> None:
     with rig(place, retry_after=["50ms"]) as made:
         made.simulator.stop()
@@ -147,6 +154,7 @@ def test_a_later_message_of_a_key_never_overtakes_an_earlier_one(place: Place) -
         assert first["SO-2"] < first["SO-1"], "another key does not wait"
 
 
+@on_sqlite_first
 def test_a_wrong_password_holds_the_destination_and_spends_no_try(place: Place) -> None:
     with rig(place, Options(password="changed"), window=1) as made:
         for n in range(5):
@@ -181,6 +189,7 @@ def test_a_message_past_its_end_is_never_sent(place: Place) -> None:
             assert connection.execute(select(dead_letter.c.reason)).scalar_one() == "expired"
 
 
+@on_sqlite_first
 def test_a_message_that_expires_while_it_waits_its_turn_is_not_sent(place: Place) -> None:
     options = Options(faults=["slow:1.0:delay=0.4"])
     with rig(place, options, window=1) as made:
@@ -196,6 +205,7 @@ def test_a_message_that_expires_while_it_waits_its_turn_is_not_sent(place: Place
         assert {each.reference for each in made.simulator.ledger.accepted} == {"SO-0", "SO-2"}
 
 
+@on_sqlite_first
 def test_a_message_of_an_unknown_operation_dies_and_takes_nobody_along(place: Place) -> None:
     with rig(place) as made:
         strange = made.order("SO-1")
@@ -210,6 +220,7 @@ def test_a_message_of_an_unknown_operation_dies_and_takes_nobody_along(place: Pl
         assert (letter.message_id, letter.reason) == (strange.id, "unknown_operation")
 
 
+@on_sqlite_first
 def test_no_request_begins_that_could_outlive_its_lease(place: Place) -> None:
     with rig(place) as made:
         made.order("SO-1")
@@ -229,30 +240,57 @@ def test_no_request_begins_that_could_outlive_its_lease(place: Place) -> None:
         assert len(made.simulator.ledger.requests) == 1
 
 
+@on_postgresql_first
 @pytest.mark.parametrize("window", [1, 3])
 def test_requests_in_progress_stay_within_the_window(place: Place, window: int) -> None:
     with rig(place, Options(faults=["slow:1.0:delay=0.05"]), window=window) as made:
-        made.orders(40)
+        made.orders(10 * (1 + window))
         with engine_of(made):
             eventually(lambda: made.states() == {"delivered"})
         assert made.simulator.ledger.summary()["most_in_progress"] == window
 
 
-def test_a_hanging_alert_hook_delays_no_delivery(place: Place) -> None:
-    started = place.folder / "hook-started"
-    hang = f"import pathlib, time; pathlib.Path({str(started)!r}).touch(); time.sleep(4)"
-    hooks = "[{ command = [" + ", ".join(f'"""{part}"""' for part in (sys.executable, "-c", hang)) + "] }]"
-    faults = ["500:reference=SO-BAD"]
-    with rig(place, Options(faults=faults), retry_after=["50ms"], hooks=hooks) as made:
-        made.order("SO-BAD")
-        with engine_of(made):
-            eventually(started.exists)
-            begun = time.monotonic()
-            made.order("SO-1")
-            eventually(lambda: len(made.simulator.ledger.accepted) == 1)
-            assert time.monotonic() - begun < 3, "delivered while the hook hangs"
+HANGS_ONCE = """
+import pathlib, sys, time
+hanging, told = map(pathlib.Path, sys.argv[1:])
+if not told.exists():
+    hanging.touch()
+    while hanging.exists():
+        time.sleep(0.02)
+with told.open("a") as file:
+    file.write(sys.stdin.read() + chr(10))
+"""
 
 
+@on_sqlite_first
+def test_a_hanging_alert_hook_delays_no_delivery_and_hears_of_each_letter_once(place: Place) -> None:
+    hanging, told = place.folder / "hanging", place.folder / "told.jsonl"
+    command = [sys.executable, "-S", "-c", HANGS_ONCE, str(hanging), str(told)]
+    hooks = f'[{{ command = {json.dumps(command)} }}]\ntimeout = "60s"\nreminder = "1s"'
+    with rig(place, Options(missing_products=["SKU-9"]), hooks=hooks) as made, engine_of(made):
+
+        def die(reference: str) -> None:
+            with made.engine.begin() as connection:
+                enqueue(connection, "order-import", order(reference, sku="SKU-9"), channel="web")
+
+        die("SO-BAD-0")
+        eventually(hanging.exists)
+        for n in range(1, 5):
+            die(f"SO-BAD-{n}")
+        made.orders(20)
+        eventually(lambda: Counter(row.state for row in made.rows()) == {"delivered": 20, "dead": 5})
+        assert hanging.exists(), "all of it while the hook hung"
+        hanging.unlink()
+
+        def heard() -> list[int]:
+            lines = told.read_text().splitlines() if told.exists() else []
+            return [json.loads(line)["new_occurrences"] for line in lines]
+
+        eventually(lambda: sum(heard()) >= 5)
+        assert heard()[:2] == [1, 4]
+
+
+@on_sqlite_first
 def test_a_hint_wakes_a_sleeping_engine(place: Place) -> None:
     with rig(place) as made, engine_of(made) as thread:
         begun = time.monotonic()
@@ -263,6 +301,7 @@ def test_a_hint_wakes_a_sleeping_engine(place: Place) -> None:
         assert time.monotonic() - begun < 8, "ten sleeps of a second each would take ten"
 
 
+@on_postgresql_first
 def test_an_engine_with_its_hands_full_of_bytes_goes_on_once_results_are_written(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +312,7 @@ def test_an_engine_with_its_hands_full_of_bytes_goes_on_once_results_are_written
             eventually(lambda: made.states() == {"delivered"})
 
 
+@on_sqlite_first
 def test_a_commit_in_the_shop_wakes_a_worker_by_way_of_the_broker(place: Place) -> None:
     with rig(place) as made, EmbeddedBroker(place.folder / "state"), made.worker() as worker:
         app = make_app(config.load_settings(made.file))
@@ -287,6 +327,7 @@ def test_a_commit_in_the_shop_wakes_a_worker_by_way_of_the_broker(place: Place) 
         assert hints.sent > 0
 
 
+@on_postgresql_first
 def test_a_frozen_broker_holds_a_shop_for_less_than_a_second(place: Place) -> None:
     with rig(place) as made, EmbeddedBroker(place.folder / "state") as broker:
         app = make_app(config.load_settings(made.file))
@@ -303,6 +344,7 @@ def test_a_frozen_broker_holds_a_shop_for_less_than_a_second(place: Place) -> No
         assert len(made.rows()) == 4
 
 
+@on_sqlite_first
 def test_a_broker_that_is_down_holds_a_shop_for_less_than_a_second(place: Place) -> None:
     with rig(place) as made:
         app = make_app(config.load_settings(made.file))
@@ -313,6 +355,7 @@ def test_a_broker_that_is_down_holds_a_shop_for_less_than_a_second(place: Place)
         eventually(lambda: hints.failed == 1)
 
 
+@on_sqlite_first
 def test_a_request_that_cannot_be_made_spends_tries_and_keeps_nothing_from_being_sent(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,6 +376,7 @@ def test_a_request_that_cannot_be_made_spends_tries_and_keeps_nothing_from_being
         assert (dead.idempotency_key, dead.tries, dead.in_doubt) == ("key-1", 3, False)
 
 
+@on_postgresql_first
 def test_an_engine_whose_recording_breaks_is_replaced_by_another(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,6 +397,7 @@ def test_an_engine_whose_recording_breaks_is_replaced_by_another(
     assert broken
 
 
+@on_sqlite_first
 def test_a_woken_engine_looks_once_more_however_long_the_first_look_takes(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, func, select
 from config import Rate
 from orderflow_outbox.tables import engine_seen, gate, gate_share, incident, message
 from simulator import Options
-from tests.databases import on_postgresql, on_sqlite
+from tests.databases import on_postgresql, on_postgresql_first, on_sqlite, on_sqlite_first
 from tests.rig import Place, Rig, engine_of, eventually, rig
 from tests.steps import (
     DELIVERED,
@@ -33,21 +33,16 @@ from tests.steps import (
     rows,
 )
 from worker.breaker import BreakerState
+from worker.by_hand import NotPossible, hold, resume
 from worker.gate import Ask, Gate
 from worker.holding import LASTING
 from worker.looking import Looker
-from worker.replay import NotPossible, hold, resume
 from worker.store import gates
 from worker.store.shares import Granted, give_back_all, take
 from worker.store.transactions import Store
 from worker.verdicts import RetryLater, Verdict
 
 MAIN = destinations()["main"]
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -97,6 +92,7 @@ def test_failures_in_a_row_open_the_breaker_and_tell_of_it_once(engine: Engine, 
     )
 
 
+@on_sqlite_first
 def test_what_fails_while_it_is_open_spends_no_try(engine: Engine, store: Store) -> None:
     recorded(store, engine, *[LATER] * 8)
     assert tries_of(engine) == [1, 1, 1, 1, 0, 0, 0, 0], "nor does the one that opens it"
@@ -104,6 +100,7 @@ def test_what_fails_while_it_is_open_spends_no_try(engine: Engine, store: Store)
     assert tries_of(engine)[-1] == 0
 
 
+@on_postgresql_first
 def test_a_messages_own_failures_spend_tries_whatever_the_breaker(engine: Engine, store: Store) -> None:
     recorded(store, engine, *[LATER] * 5)
     own = RetryLater(LATER.why, systemic=False)
@@ -111,6 +108,7 @@ def test_a_messages_own_failures_spend_tries_whatever_the_breaker(engine: Engine
     assert tries_of(engine)[-1] == 1
 
 
+@on_sqlite_first
 def test_a_probe_that_is_answered_closes_it_and_resolves_the_incident(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -125,6 +123,7 @@ def test_a_probe_that_is_answered_closes_it_and_resolves_the_incident(
     assert [each["resolved_at"] for each in rows(engine, incident)] == [clock.now]
 
 
+@on_sqlite_first
 def test_a_probe_that_fails_spends_no_try_and_the_next_is_another_message(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -142,6 +141,7 @@ def test_a_probe_that_fails_spends_no_try_and_the_next_is_another_message(
     assert rows(engine, message, id=claim.id)[0]["tries"] == 0
 
 
+@on_postgresql_first
 def test_a_message_that_is_refused_as_a_probe_is_dead_and_the_destination_works(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -170,6 +170,7 @@ def open_breaker(store: Store, clock: Clock) -> None:
         gates.write(transaction, "main", before, replace(before, breaker=breaker, why=LATER.why), None)
 
 
+@on_postgresql_first
 def test_a_probe_that_found_nothing_to_send_is_another_engines_at_once(store: Store, clock: Clock) -> None:
     open_breaker(store, clock)
     assert asked(store, "a").is_probe
@@ -177,6 +178,7 @@ def test_a_probe_that_found_nothing_to_send_is_another_engines_at_once(store: St
     assert asked(store, "b").is_probe
 
 
+@on_sqlite_first
 def test_an_engine_that_stops_leaves_its_probe_to_another(store: Store, clock: Clock) -> None:
     open_breaker(store, clock)
     asked(store, "stops")
@@ -185,6 +187,7 @@ def test_an_engine_that_stops_leaves_its_probe_to_another(store: Store, clock: C
     assert asked(store, "b").is_probe
 
 
+@on_sqlite_first
 def test_an_engine_makes_one_probe_however_often_it_asks(store: Store, clock: Clock) -> None:
     open_breaker(store, clock)
     assert asked(store).to_begin == 1
@@ -193,6 +196,7 @@ def test_an_engine_makes_one_probe_however_often_it_asks(store: Store, clock: Cl
     assert asked(store, probe_begun=True).to_begin == 0, "it is about to be recorded"
 
 
+@on_sqlite_first
 def test_a_probe_is_made_beside_requests_that_hang(store: Store, clock: Clock) -> None:
     open_breaker(store, clock)
     granted = asked(store, in_use=2)
@@ -201,6 +205,7 @@ def test_a_probe_is_made_beside_requests_that_hang(store: Store, clock: Clock) -
     assert asked(store, in_use=3, probe_begun=True).to_begin == 0
 
 
+@on_sqlite_first
 def test_a_probe_waits_where_requests_that_hang_fill_the_window(store: Store, clock: Clock) -> None:
     assert asked(store, "b").slots
     for _ in range(3):
@@ -210,12 +215,14 @@ def test_a_probe_waits_where_requests_that_hang_fill_the_window(store: Store, cl
     assert (granted.slots, granted.is_probe) == (4, True), "four and four are in progress"
 
 
+@on_sqlite_first
 def test_a_probe_whose_answer_was_lost_is_still_this_engines(store: Store, clock: Clock) -> None:
     open_breaker(store, clock)
     asked(store)
     assert asked(store).to_begin == 1, "it was told of nothing"
 
 
+@on_sqlite_first
 def test_a_probe_whose_result_was_dropped_is_given_up_by_its_own_engine_too(
     store: Store, clock: Clock
 ) -> None:
@@ -225,6 +232,7 @@ def test_a_probe_whose_result_was_dropped_is_given_up_by_its_own_engine_too(
     assert asked(store, probe_begun=True) == Granted(1, 1, is_probe=True)
 
 
+@on_sqlite_first
 def test_what_was_put_off_to_the_next_probe_comes_with_the_one_of_a_person(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -235,11 +243,13 @@ def test_what_was_put_off_to_the_next_probe_comes_with_the_one_of_a_person(
     assert rows(engine, message, id=last)[0]["due_at"] == clock.now
 
 
+@on_sqlite_first
 def test_nobody_holds_in_the_name_of_the_service(store: Store) -> None:
     with pytest.raises(NotPossible, match="a name of your own"):
         hold(store, "main", "the service", "their night")
 
 
+@on_sqlite_first
 def test_what_opened_the_breaker_is_known_after_a_person_resumed(engine: Engine, store: Store) -> None:
     recorded(store, engine, *[LATER] * 5)
     resume(store, "main", "ann", "they are back")
@@ -248,6 +258,7 @@ def test_what_opened_the_breaker_is_known_after_a_person_resumed(engine: Engine,
     assert found.why.reason == "http_503"
 
 
+@on_sqlite_first
 def test_a_message_given_back_unsent_leaves_the_probe_to_the_next(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -280,6 +291,7 @@ def test_three_refusals_hold_it_once_and_it_is_probed_rarely(
     assert [each["resolved_at"] for each in rows(engine, incident)] == [clock.now]
 
 
+@on_sqlite_first
 def test_what_a_person_holds_is_never_probed(engine: Engine, store: Store, clock: Clock) -> None:
     recorded(store, engine, *[LATER] * 5)
     hold(store, "main", "ann", "their night")
@@ -290,6 +302,7 @@ def test_what_a_person_holds_is_never_probed(engine: Engine, store: Store, clock
     assert asked(store).is_probe
 
 
+@on_sqlite_first
 def test_refusals_that_come_late_do_not_take_a_hold_from_a_person(engine: Engine, store: Store) -> None:
     for _ in range(4):
         put(engine)
@@ -299,6 +312,7 @@ def test_refusals_that_come_late_do_not_take_a_hold_from_a_person(engine: Engine
     assert gate_of(store).changed_by == "ann"
 
 
+@on_sqlite_first
 def test_a_probe_that_is_answered_does_not_end_a_hold_of_a_person(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -314,6 +328,7 @@ def test_a_probe_that_is_answered_does_not_end_a_hold_of_a_person(
     assert found.why.text == "their night"
 
 
+@on_sqlite_first
 def test_refusals_count_in_a_row(engine: Engine, store: Store) -> None:
     recorded(store, engine, TURNED_AWAY, TURNED_AWAY, DELIVERED, TURNED_AWAY, TURNED_AWAY)
     assert not gate_of(store).is_held
@@ -331,6 +346,7 @@ def test_only_the_engine_that_makes_the_probe_claims_for_it(
     assert (len(look.claims), look.shut) == (1, frozenset())
 
 
+@on_sqlite_first
 def test_a_shut_destination_is_looked_at_again_when_its_probe_is_due(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -359,6 +375,7 @@ def test_tokens_that_an_engine_has_not_used_go_back_to_all(store: Store, clock: 
     assert tokens("b") == 2
 
 
+@on_sqlite_first
 def test_a_person_who_takes_over_a_hold_of_the_service_ends_its_probes(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -381,16 +398,19 @@ def test_a_wait_that_the_destination_asks_for_is_everyones(
     assert asked(store).slots > 0
 
 
+@on_sqlite_first
 def test_a_wait_that_is_one_messages_own_is_not(engine: Engine, store: Store) -> None:
     recorded(store, engine, RetryLater(LATER.why, systemic=False, not_before=timedelta(seconds=40)))
     assert not asked(store).is_shut
 
 
+@on_sqlite_first
 def test_a_wait_is_no_longer_than_is_granted(engine: Engine, store: Store, clock: Clock) -> None:
     recorded(store, engine, replace(LATER, not_before=timedelta(days=300)))
     assert gate_of(store).paused_until == clock.now + MAIN.retry.retry_after_header_max
 
 
+@on_sqlite_first
 def test_a_failure_halves_the_window_of_all_engines(engine: Engine, store: Store, clock: Clock) -> None:
     assert asked(store).slots
     before = gate_of(store).window
@@ -402,6 +422,7 @@ def test_a_failure_halves_the_window_of_all_engines(engine: Engine, store: Store
     assert (before.size, after.size) == (4, 2)
 
 
+@on_sqlite_first
 def test_good_answers_write_nothing_at_a_calm_gate(engine: Engine, store: Store) -> None:
     recorded(store, engine, DELIVERED, DELIVERED)
     assert rows(engine, gate) == []
@@ -449,10 +470,12 @@ def an_outage(place: Place, messages: int, seconds: float) -> None:
         assert all(row.resolved_at is not None for row in found)
 
 
+@on_postgresql_first
 def test_an_outage_costs_a_few_probes_and_no_message(place: Place) -> None:
-    an_outage(place, messages=200, seconds=3)
+    an_outage(place, messages=200, seconds=1.5)
 
 
+@on_sqlite_first
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_an_outage_of_a_day_in_a_minute_with_ten_thousand_waiting(place: Place) -> None:
@@ -461,7 +484,7 @@ def test_an_outage_of_a_day_in_a_minute_with_ten_thousand_waiting(place: Place) 
 
 @on_sqlite
 def test_an_engine_has_one_name_wherever_it_is_named(place: Place) -> None:
-    with rig(place, Options(work=3.0), attempt_deadline="6s", lease=20) as made:
+    with rig(place, Options(faults=["hang"]), attempt_deadline="6s", lease=20, drain="100ms") as made:
         made.order("SO-1")
         with engine_of(made):
             eventually(lambda: rows(made.engine, gate_share) and rows(made.engine, engine_seen))
@@ -472,7 +495,8 @@ def test_an_engine_has_one_name_wherever_it_is_named(place: Place) -> None:
 @on_sqlite
 def test_a_probe_is_made_and_answered_while_another_request_hangs(place: Place) -> None:
     faults = ["hang:times=1", "unavailable"]
-    settings = {"attempt_deadline": "30s", "lease": 100, "breaker": 'failures = 3\nfirst_probe = "50ms"'}
+    settings = {"attempt_deadline": "30s", "lease": 100, "drain": "100ms"}
+    settings["breaker"] = 'failures = 3\nfirst_probe = "50ms"'
     with rig(place, Options(faults=faults), window=8, **settings) as made:
         made.orders(30)
         with engine_of(made):
@@ -486,22 +510,22 @@ def test_a_probe_is_made_and_answered_while_another_request_hangs(place: Place) 
 def test_a_rate_is_kept_by_all_engines_together(place: Place) -> None:
     limits = 'rate = { requests = 20, per = "1s", burst = 5 }'
     with rig(place, window=16, limits=limits) as made:
-        made.orders(60)
+        made.orders(50)
         with engines_of(made, 3):
             eventually(lambda: made.states() == {"delivered"})
         times = sorted(each.time for each in made.simulator.ledger.requests)
-        assert len(times) == 60
+        assert len(times) == 50
         for begin in times:
             within = sum(begin <= each < begin + 1 for each in times)
             assert within <= 20 + 5 + 3 * 5, "a second's worth, a full bucket, and what engines hold"
-        assert times[-1] - times[0] >= (60 - 2 * 5) / 20 - 0.5
+        assert times[-1] - times[0] >= (50 - 2 * 5) / 20 - 0.5
 
 
 @on_postgresql
 def test_a_receiver_that_slows_down_is_not_given_the_whole_window(place: Place) -> None:
     options = Options(work=0.1, capacity=5)
     with rig(place, options, window=64, attempt_deadline="4s", lease=25) as made:
-        made.orders(250)
+        made.orders(150)
         with engines_of(made, 2):
             eventually(lambda: made.states() == {"delivered"}, 60)
         assert made.simulator.ledger.summary()["most_in_progress"] <= 32  # type: ignore[operator]

@@ -21,10 +21,10 @@ from sqlalchemy.orm import Session
 
 from orderflow_outbox import Hints, InvalidBroker, enqueue, hint_after_commit
 from orderflow_outbox.publishing import MAX_WAITING, QUEUE, TASK, Publisher
-from tests.brokers import Proxy, RedisServer, free_port
+from tests.brokers import Proxy, RedisServer
 from tests.databases import on_sqlite
 from tests.documents import order
-from tests.rig import eventually
+from tests.rig import eventually, free_port
 
 A_COMMIT_AT_MOST = 1.0
 

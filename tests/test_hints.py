@@ -148,6 +148,25 @@ def fail_at_commit(connection: Connection) -> None:
         connection.exec_driver_sql("INSERT INTO strict VALUES (1), (1)")
 
 
+def lose(connection: Connection) -> None:
+    """Take an order on a connection that is lost before the commit."""
+    with connection.begin():
+        enqueue(connection, "order-import", order("SO-1"), channel="web")
+        connection.invalidate()  # as SQLAlchemy does on such an error
+        raise ConnectionResetError
+
+
+def test_a_shop_whose_connection_is_lost_hears_why_and_goes_on_with_another(engine: Engine) -> None:
+    wake = Wake()
+    hint_after_commit(engine, wake)
+    with engine.connect() as connection:
+        with pytest.raises(ConnectionResetError):
+            lose(connection)
+        with connection.begin():
+            enqueue(connection, "order-import", order("SO-2"), channel="web")
+    assert wake.calls == 1
+
+
 def test_a_commit_that_fails_gives_no_hint(engine: Engine) -> None:
     wake = Wake()
     hint_after_commit(engine, wake)

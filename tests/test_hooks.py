@@ -196,13 +196,20 @@ def test_a_word_of_an_address_is_masked_in_what_apprise_says(mailbox: Mailbox) -
 
 def hook_processes() -> list[Path]:
     """Return the processes of hooks that this process has started, as the system lists them."""
-    listed = [
-        number
+    processes = [
+        Path("/proc") / number
         for task in Path("/proc/self/task").iterdir()
-        for number in (task / "children").read_text().split()
+        for number in listed(task / "children").decode().split()
     ]
-    processes = [Path("/proc") / number for number in listed]
-    return [each for each in processes if b"worker.hooks" in (each / "cmdline").read_bytes()]
+    return [each for each in processes if b"worker.hooks" in listed(each / "cmdline")]
+
+
+def listed(file: Path) -> bytes:
+    """Return what the system lists of a thread or process; nothing once it is gone."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
 
 
 @linux
@@ -213,12 +220,12 @@ def test_nothing_secret_is_in_the_arguments_or_the_environment_of_a_hook(webhook
     thread.start()
     eventually(lambda: webhook.got)
     (process,) = hook_processes()
-    listed = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+    seen = listed(process / "cmdline") + listed(process / "environ")
     webhook.answering.set()
     thread.join()
     assert answers == [[None]]
-    assert b"worker.hooks" in listed
-    assert b"hush" not in listed
+    assert b"worker.hooks" in seen
+    assert b"hush" not in seen
 
 
 @linux
@@ -230,7 +237,8 @@ def test_a_hook_that_is_killed_is_told_of_and_the_others_are_not_disturbed(
     answers: list[Any] = []
     thread = threading.Thread(target=lambda: answers.extend(told(webhook.hook, desk.hook)))
     thread.start()
-    eventually(lambda: webhook.got)
+    eventually(lambda: webhook.got and desk.told)
+    eventually(lambda: len(hook_processes()) == 1)
     (process,) = hook_processes()
     os.kill(int(process.name), signal.SIGKILL)
     thread.join()

@@ -13,7 +13,7 @@ from orderflow_outbox.tables import audit, incident
 from tests.desks import Desk, Webhook
 from tests.shell import Shell
 from tests.steps import Clock, bury, finish, put, rows, why
-from worker.replay import discard
+from worker.by_hand import discard
 from worker.store import watching
 from worker.store.causes import AlertTimes
 from worker.store.transactions import Store

@@ -18,11 +18,10 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, insert
 
 from config import AlertSettings, Hook
-from config.values import SecretSource
 from orderflow_outbox import State
 from orderflow_outbox.tables import dead_letter, incident, message
-from tests.databases import on_sqlite
-from tests.desks import Desk, Mailbox, Webhook
+from tests.databases import on_postgresql_first, on_sqlite, on_sqlite_first
+from tests.desks import NEVER_TAKES, Desk, Mailbox, Webhook, write_at_once
 from tests.rig import PROJECT, eventually
 from tests.steps import (
     ALERT_TIMES,
@@ -42,23 +41,17 @@ from tests.steps import (
 )
 from worker import alerts
 from worker.alerts import FIRST_RETRY, LEASE_MARGIN, AlertSender, send_due_alerts
+from worker.by_hand import discard
 from worker.deliveries import Claim, Outcome, Reply, Settlement
 from worker.excerpts import excerpt
 from worker.hooks import running
 from worker.recorder import Recorder
-from worker.replay import discard
 from worker.store import burying, evidence, gates, incidents
 from worker.store.causes import BREAKER_OPEN, NO_OPERATION, AlertTimes, note_incident, resolve_incidents
 from worker.store.transactions import Store, Transaction
 from worker.verdicts import Refused, Why
 
 HOUR = timedelta(hours=1)
-FAILING = Hook(command=["/nowhere/page-someone"])
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -67,7 +60,8 @@ def store(engine: Engine, clock: Clock) -> Store:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    write_at_once(monkeypatch)
     return Desk(tmp_path)
 
 
@@ -128,6 +122,7 @@ def test_an_incident_that_was_told_is_told_to_be_over_once(
     assert (opened["resolved_at"], resolved["open_dead_letters"]) == (None, 0)
 
 
+@on_postgresql_first
 def test_letters_settled_before_their_alert_are_told_by_one_that_says_so(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
@@ -141,6 +136,7 @@ def test_letters_settled_before_their_alert_are_told_by_one_that_says_so(
     assert (alert["kind"], alert["occurrences"], alert["open_dead_letters"]) == ("resolved", 2, 0)
 
 
+@on_sqlite_first
 def test_a_destination_resumed_before_anybody_was_told_is_told_of_to_nobody(
     store: Store, clock: Clock, desk: Desk
 ) -> None:
@@ -150,6 +146,7 @@ def test_a_destination_resumed_before_anybody_was_told_is_told_of_to_nobody(
     assert desk.told == []
 
 
+@on_sqlite_first
 def test_a_hold_that_was_told_is_told_to_be_over(store: Store, clock: Clock, desk: Desk) -> None:
     hold(store)
     once_due(store, clock, desk.hook)
@@ -159,6 +156,7 @@ def test_a_hold_that_was_told_is_told_to_be_over(store: Store, clock: Clock, des
     assert desk.told[1]["text"] == "Resolved: destination main is held no more (http_401)"
 
 
+@on_sqlite_first
 def test_a_breaker_is_told_by_what_it_notes(store: Store, clock: Clock, desk: Desk) -> None:
     for _ in range(2):
         with store.writing() as transaction:
@@ -181,6 +179,7 @@ def test_a_breaker_is_told_by_what_it_notes(store: Store, clock: Clock, desk: De
     assert (desk.told[0]["severity"], desk.told[0]["occurrences"]) == ("critical", 2)
 
 
+@on_sqlite_first
 def test_what_is_over_while_its_alert_goes_out_is_told_to_be_over(
     store: Store, clock: Clock, desk: Desk
 ) -> None:
@@ -194,12 +193,13 @@ def test_what_is_over_while_its_alert_goes_out_is_told_to_be_over(
     assert kinds(desk) == ["opened", "resolved"]
 
 
+@on_sqlite_first
 def test_what_is_over_before_any_hook_took_its_alert_is_told_of_to_nobody(
     store: Store, clock: Clock, desk: Desk
 ) -> None:
     hold(store)
     clock.forward(ALERT_TIMES.grouping)
-    sender = AlertSender(store, settings(FAILING))
+    sender = AlertSender(store, settings(NEVER_TAKES))
     sendings = sender.lease()
     resume(store)
     assert sender.record(sendings, sender.tell(sendings)) == 0
@@ -207,16 +207,18 @@ def test_what_is_over_before_any_hook_took_its_alert_is_told_of_to_nobody(
     assert send_due_alerts(store, settings(desk.hook)) == 0
 
 
+@on_sqlite_first
 def test_a_hook_that_was_told_is_told_of_the_end_though_another_never_was(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
     letter = bury(store, engine)
-    once_due(store, clock, FAILING, desk.hook)
+    once_due(store, clock, NEVER_TAKES, desk.hook)
     discard(store, letter, "ann", "a test order")
-    send_due_alerts(store, settings(FAILING, desk.hook))
+    send_due_alerts(store, settings(NEVER_TAKES, desk.hook))
     assert kinds(desk) == ["opened", "resolved"]
 
 
+@on_sqlite_first
 def test_a_death_after_the_end_is_an_incident_of_its_own(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
@@ -283,6 +285,7 @@ def test_what_comes_back_after_long_is_an_incident_of_its_own(
     assert kinds(desk) == 2 * ["opened", "resolved"]
 
 
+@on_sqlite_first
 def test_what_comes_back_while_its_end_is_told_is_told(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
@@ -301,6 +304,7 @@ def test_what_comes_back_while_its_end_is_told_is_told(
 # Acknowledging
 
 
+@on_sqlite_first
 def test_an_acknowledged_incident_is_silent_until_it_is_over(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
@@ -333,14 +337,15 @@ def test_twice_as_many_letters_as_were_acknowledged_end_the_silence(
     assert send_due_alerts(store, settings(desk.hook)) == 1, "it is reminded of again"
 
 
+@on_sqlite_first
 def test_letters_that_end_a_silence_are_news_to_those_that_took_the_alert_before(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
     bury(store, engine)
-    once_due(store, clock, FAILING, desk.hook)
+    once_due(store, clock, NEVER_TAKES, desk.hook)
     acknowledge(store, engine)
     bury(store, engine)
-    once_due(store, clock, FAILING, desk.hook)
+    once_due(store, clock, NEVER_TAKES, desk.hook)
     assert [(each["kind"], each["occurrences"]) for each in desk.told] == [("opened", 1), ("reminder", 2)]
 
 
@@ -351,18 +356,20 @@ def test_reminders_may_be_further_apart_than_a_day(clock: Clock) -> None:
         assert ALERT_TIMES.next_alert(clock.now, sent) <= clock.now + DAY
 
 
+@on_sqlite_first
 def test_an_alert_that_nobody_took_goes_out_though_its_incident_is_acknowledged(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
     bury(store, engine)
     acknowledge(store, engine)
-    assert once_due(store, clock, FAILING) == 0
+    assert once_due(store, clock, NEVER_TAKES) == 0
     clock.forward(HOUR)
     assert send_due_alerts(store, settings(desk.hook)) == 1
     clock.forward(30 * DAY)
     assert send_due_alerts(store, settings(desk.hook)) == 0
 
 
+@on_sqlite_first
 def test_a_hook_that_fails_is_left_alone_once_another_told_and_a_person_acknowledged(
     engine: Engine, store: Store, clock: Clock, desk: Desk, webhook: Webhook
 ) -> None:
@@ -375,20 +382,22 @@ def test_a_hook_that_fails_is_left_alone_once_another_told_and_a_person_acknowle
     assert (len(webhook.got), len(desk.told)) == (1, 1)
 
 
+@on_postgresql_first
 def test_a_hook_that_fails_is_left_alone_where_the_incident_is_acknowledged_while_it_is_told(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
     bury(store, engine)
     clock.forward(ALERT_TIMES.grouping)
-    sender = AlertSender(store, settings(FAILING, desk.hook))
+    sender = AlertSender(store, settings(NEVER_TAKES, desk.hook))
     sendings = sender.lease()
     acknowledge(store, engine)
     sender.record(sendings, sender.tell(sendings))
     clock.forward(DAY)
-    assert send_due_alerts(store, settings(FAILING, desk.hook)) == 0
+    assert send_due_alerts(store, settings(NEVER_TAKES, desk.hook)) == 0
     assert kinds(desk) == ["opened"]
 
 
+@on_sqlite_first
 def test_an_alert_that_may_have_arrived_in_part_is_not_sent_again_once_a_person_acknowledged(
     engine: Engine, store: Store, clock: Clock, webhook: Webhook
 ) -> None:
@@ -407,11 +416,11 @@ def test_an_alert_that_may_have_arrived_in_part_is_not_sent_again_once_a_person_
 
 def test_a_new_alert_goes_out_before_those_that_failed(engine: Engine, store: Store, clock: Clock) -> None:
     bury(store, engine, reason="old")
-    once_due(store, clock, FAILING)
+    once_due(store, clock, NEVER_TAKES)
     clock.forward(HOUR)
     bury(store, engine, reason="new")
     clock.forward(ALERT_TIMES.grouping)
-    leased = AlertSender(store, settings(FAILING)).lease()
+    leased = AlertSender(store, settings(NEVER_TAKES)).lease()
     assert [each.alert.reason for each in leased] == ["new", "old"]
 
 
@@ -420,16 +429,15 @@ def test_a_new_alert_goes_out_before_those_that_failed(engine: Engine, store: St
 def test_a_resolution_that_a_hook_never_takes_is_given_up_unless_it_is_all_that_is_heard_of_letters(
     engine: Engine, store: Store, clock: Clock, desk: Desk, caplog: pytest.LogCaptureFixture, is_told: bool
 ) -> None:
-    failing = Hook(webhook=SecretSource(env="NOWHERE"))
     letter = bury(store, engine)
-    once_due(store, clock, desk.hook if is_told else failing)
+    once_due(store, clock, desk.hook if is_told else NEVER_TAKES)
     discard(store, letter, "ann", "a test order")
     if not is_told:
         clock.forward(FIRST_RETRY)
     ended, tries = clock.now, 0
     while (due := rows(engine, incident)[0]["alert_due_at"]) and tries < 20:
         clock.now = max(due, clock.now)
-        assert send_due_alerts(store, settings(failing)) == 0
+        assert send_due_alerts(store, settings(NEVER_TAKES)) == 0
         tries += 1
     assert tries == (incidents.RESOLUTION_TRIES if is_told else 20)
     assert is_told == ("an alert hook failed, given up: webhook" in caplog.text)
@@ -443,12 +451,12 @@ def test_reminders_grow_rarer_though_one_hook_never_takes_any(
 ) -> None:
     bury(store, engine)
     begun = clock.now
-    once_due(store, clock, FAILING, desk.hook)
+    once_due(store, clock, NEVER_TAKES, desk.hook)
     told_at = []
     while clock.now < begun + 8 * HOUR:
         clock.forward(HOUR / 2)
         before = len(desk.told)
-        send_due_alerts(store, settings(FAILING, desk.hook))
+        send_due_alerts(store, settings(NEVER_TAKES, desk.hook))
         told_at += [round((clock.now - begun) / HOUR)] * (len(desk.told) - before)
     assert kinds(desk) == ["opened", "reminder", "reminder", "reminder"]
     assert told_at == [1, 3, 7]
@@ -457,6 +465,7 @@ def test_reminders_grow_rarer_though_one_hook_never_takes_any(
 # Whom it reaches
 
 
+@on_sqlite_first
 def test_alerts_go_where_their_severity_and_destination_send_them(
     engine: Engine, store: Store, clock: Clock, tmp_path: Path
 ) -> None:
@@ -477,6 +486,7 @@ def test_what_concerns_no_destination_reaches_hooks_of_any_destination(tmp_path:
     assert not hook.is_told(hook.severities[0], "main")
 
 
+@on_sqlite_first
 def test_an_alert_that_no_hook_is_to_hear_of_is_a_line_in_the_log(
     engine: Engine, store: Store, clock: Clock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -553,6 +563,7 @@ def test_a_repetition_is_found_wherever_it_lies_in_the_payload() -> None:
             assert (told == "a … b") == (len(piece) >= 16), (begin, length)
 
 
+@on_sqlite_first
 def test_what_a_letter_says_is_told_without_what_its_reply_repeats_of_the_payload(
     engine: Engine, store: Store, clock: Clock, desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -587,6 +598,7 @@ def test_evidence_is_looked_for_while_others_can_write(
 # Ten thousand, and senders that die
 
 
+@on_sqlite_first
 def test_ten_thousand_letters_of_three_causes_within_a_minute_are_three_alerts_and_three_resolutions(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
@@ -646,8 +658,10 @@ def death(number: int, clock: Clock, reason: str) -> Settlement:
         attempt=1,
         tries=1,
         in_doubt=False,
+        edited=False,
         created_at=clock.now,
         expires_at=None,
+        replay_of=None,
         claimed_at=clock.now,
         payload=None,
         query={},
@@ -671,6 +685,7 @@ send_due_alerts(Store(connect(SecretStr(sys.argv[1])), lambda _: now), settings)
 """
 
 
+@on_sqlite_first
 def test_a_sender_killed_between_sending_and_recording_costs_one_alert_more_at_most(
     engine: Engine, store: Store, clock: Clock, webhook: Webhook
 ) -> None:
@@ -694,6 +709,7 @@ def test_a_sender_killed_between_sending_and_recording_costs_one_alert_more_at_m
     assert [document["kind"] for _, _, document in webhook.got] == ["opened", "opened"]
 
 
+@on_sqlite_first
 def test_an_alert_is_recorded_once_the_database_takes_it_again(
     engine: Engine, store: Store, clock: Clock, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -717,6 +733,7 @@ def test_an_alert_is_recorded_once_the_database_takes_it_again(
     assert send_due_alerts(store, settings(desk.hook)) == 0
 
 
+@on_sqlite_first
 def test_a_database_that_stays_away_is_told_before_the_lease_is_over(
     engine: Engine, store: Store, clock: Clock, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -735,6 +752,7 @@ def test_a_database_that_stays_away_is_told_before_the_lease_is_over(
         sender.record(sendings, sender.tell(sendings))
 
 
+@on_postgresql_first
 def test_an_alert_that_cannot_be_recorded_keeps_no_other_from_it(
     engine: Engine, store: Store, clock: Clock, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -757,17 +775,19 @@ def test_an_alert_that_cannot_be_recorded_keeps_no_other_from_it(
     assert [each["alerts_sent"] for each in rows(engine, incident)] == [0, 1, 1]
 
 
+@on_sqlite_first
 def test_a_lease_covers_every_hook_that_waits_for_its_turn(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
     bury(store, engine)
     clock.forward(ALERT_TIMES.grouping)
-    many = settings(*20 * [FAILING])
+    many = settings(*20 * [NEVER_TAKES])
     AlertSender(store, many).lease()
     rounds = alerts.AT_ONCE * 20 / running.MAX_AT_ONCE
     assert rows(engine, incident)[0]["lease_until"] == clock.now + rounds * many.timeout + LEASE_MARGIN
 
 
+@on_sqlite_first
 def test_a_sender_that_was_frozen_tells_nothing_that_another_may_be_telling(
     engine: Engine, store: Store, clock: Clock, desk: Desk
 ) -> None:
@@ -783,6 +803,7 @@ def test_a_sender_that_was_frozen_tells_nothing_that_another_may_be_telling(
     assert send_due_alerts(store, settings(desk.hook)) == 1
 
 
+@on_postgresql_first
 def test_what_a_killed_sender_may_have_told_is_told_to_be_over(
     store: Store, clock: Clock, desk: Desk
 ) -> None:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, func, select, text
 
 from orderflow_outbox import NewMessage, enqueue_many, status_of
-from orderflow_outbox.tables import term, unindexed
+from orderflow_outbox.tables import PLACES, body, full_text, term, unindexed, unindexed_text
 from tests.databases import on_postgresql, on_sqlite
 from tests.documents import order
 from tests.rig import Place, engine_of, eventually, rig
-from tests.steps import DELIVERED, another_connection, finish, put
+from tests.steps import DELIVERED, LATER, another_connection, finish, put, row
+from worker import erase
+from worker.deliveries import Reply
 from worker.indexer import INDEX_SECONDS, SHARE_WHILE_BUSY, index_some, pause_after
+from worker.search.finding import find
+from worker.search.language import parse
+from worker.search.texts import MAX_TEXT_BYTES
 from worker.store import indexing
 from worker.store.bulk import insert_many
 from worker.store.transactions import Store
@@ -180,3 +186,183 @@ def test_the_last_message_of_a_key_is_found_before_and_after_it_is_indexed(
         assert status.message_id == second > first
         index_all(store)
     assert waiting(engine) == 0
+
+
+# Texts
+
+
+def texts(engine: Engine) -> dict[tuple[int, int], str]:
+    """Return the texts that are searched, by the message's number and the attempt's."""
+    with engine.connect() as connection:
+        return {divmod(place, PLACES): said for place, said in connection.execute(select(full_text))}
+
+
+def test_the_text_of_a_request_and_of_each_reply_is_kept_once(engine: Engine, store: Store) -> None:
+    number = put(engine, payload=order("SO-1"))
+    finish(store, LATER, reply=Reply(503, (), b"BUSY\x00"))
+    index_all(store)
+    index_all(store)
+    assert texts(engine) == {(number, 0): order("SO-1").lower(), (number, 1): "busy?"}
+    assert found(engine, "orderNumber", "SO-1") == [number]
+
+
+def test_many_that_index_at_once_make_each_text_once(engine: Engine, store: Store) -> None:
+    ids = enqueued(engine, indexing.BATCH)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: index_all(store), range(4)))
+    index_all(store)
+    assert sorted(texts(engine)) == [(each, 0) for each in ids]
+
+
+def test_texts_that_are_cut_short_are_made_by_the_next(
+    engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (number,) = enqueued(engine, 1)
+    with monkeypatch.context() as broken:
+        broken.setattr(indexing, "folded", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            index_some(store)
+    assert found(engine, "sku", "SKU-1") == [number], "terms do not wait for texts"
+    assert texts(engine) == {}
+    index_all(store)
+    assert sorted(texts(engine)) == [(number, 0)]
+
+
+def test_a_steady_flow_of_messages_does_not_keep_texts_waiting(engine: Engine, store: Store) -> None:
+    for _ in range(3):
+        ids = enqueued(engine, 2)
+        index_some(store)
+    assert {number for number, _ in texts(engine)} >= set(ids)
+
+
+def test_large_texts_are_taken_one_at_a_time_and_only_their_beginning(
+    engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexing, "BATCH_BYTES", 10)
+    ids = enqueued(engine, 2)
+    for done in (1, 2):
+        index_some(store)
+        assert sorted(texts(engine)) == [(each, 0) for each in ids[:done]]
+    long = put(engine, payload=order("SO-1").replace("<imports>", f"<imports>{' ' * 2 * MAX_TEXT_BYTES}"))
+    index_all(store)
+    assert len(texts(engine)[long, 0]) == MAX_TEXT_BYTES
+
+
+def test_no_document_is_read_that_is_not_taken(
+    engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = enqueued(engine, 4)
+    read: list[set[int]] = []
+
+    def note(_c: object, _k: object, statement: str, parameters: Any, *_: object) -> None:
+        if "substr(" in statement:
+            given = parameters.values() if isinstance(parameters, dict) else parameters
+            numbers = [each for each in given if isinstance(each, int)]
+            read.append({*ids}.intersection(numbers))  # none where it reads whatever waits
+
+    monkeypatch.setattr(indexing, "BATCH_BYTES", 2 * len(order("SO-0")) + MAX_TEXT_BYTES // 2)
+    large = order("SO-1").replace("<imports>", f"<imports>{' ' * 2 * MAX_TEXT_BYTES}").encode()
+    with engine.begin() as connection:
+        connection.execute(body.update().where(body.c.message_id == ids[2]).values(payload=large))
+    event.listen(engine, "before_cursor_execute", note)
+    index_some(store)
+    assert [number for number, _ in sorted(texts(engine))] == ids[:2]
+    assert read == [{*ids[:2]}]
+    index_some(store, with_texts=False)
+    assert len(read) == 1, "nor any where texts are given up"
+    event.remove(engine, "before_cursor_execute", note)
+
+
+@on_sqlite
+def test_of_what_waits_only_what_is_taken_is_read(engine: Engine, store: Store) -> None:
+    enqueued(engine, 3)
+    ran: list[tuple[str, Any]] = []
+    event.listen(engine, "before_cursor_execute", lambda _c, _k, *ran_: ran.append(ran_[:2]))
+    index_some(store)
+    of_texts = [each for each in ran if "FROM outbox_unindexed_text" in each[0] and "LIMIT" not in each[0]]
+    assert len(of_texts) == 2, "they are read, and taken"
+    with engine.connect() as connection:
+        for statement, parameters in of_texts:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+            assert not [step for *_, step in plan if step.startswith(f"SCAN {unindexed_text.name}")]
+
+
+def test_where_texts_are_not_wanted_they_are_given_up(engine: Engine, store: Store) -> None:
+    enqueued(engine, 2)
+    while index_some(store, with_texts=False):
+        pass
+    assert texts(engine) == {}
+    with store.reading() as transaction:
+        assert indexing.lag(transaction) == indexing.NO_LAG
+
+
+def test_how_far_behind_it_is_can_be_told(engine: Engine, store: Store) -> None:
+    first, second = enqueued(engine, 2)
+    with store.reading() as transaction:
+        before = indexing.lag(transaction)
+    assert (before.messages, before.texts) == (2, 0)
+    with store.writing() as transaction:
+        indexing.index(transaction)
+    with store.reading() as transaction:
+        after = indexing.lag(transaction)
+    assert (after.messages, after.texts) == (0, 2)
+    assert first < second
+    assert before.oldest == after.oldest == row(engine, first)["created_at"]
+    index_all(store)
+    with store.reading() as transaction:
+        assert indexing.lag(transaction) == indexing.NO_LAG
+
+
+def test_a_message_that_is_forgotten_is_found_by_nothing_and_its_neighbours_still_are(
+    engine: Engine, store: Store
+) -> None:
+    ids = enqueued(engine, 5)
+    index_all(store)
+    unindexed_yet = enqueued(engine, 2)
+    gone = [ids[0], ids[1], ids[3], unindexed_yet[0]]
+    with store.writing() as transaction:
+        indexing.forget(transaction, gone)
+        indexing.forget(transaction, [])
+    index_all(store)
+    left = [ids[2], ids[4], unindexed_yet[1]]
+    assert found(engine, "sku", "SKU-1") == [number for number, _ in sorted(texts(engine))] == left
+    hits = find(store, parse("request:externalReference"), 10).hits
+    assert [each.row["id"] for each in hits] == left[::-1]
+
+
+@on_postgresql
+def test_a_message_is_forgotten_though_somebody_indexes_it_right_now(engine: Engine, store: Store) -> None:
+    ids = enqueued(engine, 1)
+    with store.writing() as transaction:
+        indexing.index(transaction)
+    with ThreadPoolExecutor(1) as threads:
+        with store.writing() as other:
+            indexing.index_texts(other)
+            forgetting = threads.submit(forget, store, ids)
+            eventually(lambda: waits_for_a_lock(engine), what="the one that forgets waits")
+        forgetting.result(20)
+    assert texts(engine) == {}
+
+
+@on_postgresql
+def test_who_is_to_be_erased_is_found_though_an_engine_has_the_messages_in_hand(
+    engine: Engine, store: Store
+) -> None:
+    ids = enqueued(engine, 1)
+    with ThreadPoolExecutor(1) as threads:
+        with store.writing() as other:
+            indexing.index(other)
+            finding = threads.submit(erase.found, store, erase.Asked([("externalReference", "SO-0")]))
+            eventually(lambda: waits_for_a_lock(engine) or finding.done(), what="the one that finds waits")
+        assert finding.result(20) == ids
+
+
+def forget(store: Store, ids: list[int]) -> None:
+    with store.writing() as transaction:
+        indexing.forget(transaction, ids)
+
+
+def waits_for_a_lock(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        return bool(connection.scalar(text(waiting)))

@@ -176,7 +176,7 @@ def test_an_answer_makes_no_line_of_its_own_in_a_log(
 
 
 @on_sqlite
-@pytest.mark.parametrize("answer", [page, report])
+@pytest.mark.parametrize("answer", [pytest.param(page, marks=pytest.mark.soak), report])
 def test_an_answer_is_run_by_nobody(place: Place, answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place.folder)
     touched, desk = place.folder / "touched", Desk(place.folder)
@@ -188,7 +188,7 @@ def test_an_answer_is_run_by_nobody(place: Place, answer: Any, monkeypatch: pyte
 
 
 @on_sqlite
-@pytest.mark.parametrize("answer", [page, report, raw])
+@pytest.mark.parametrize("answer", [pytest.param(page, marks=pytest.mark.soak), report, raw])
 def test_an_answer_moves_no_cursor_and_adds_no_line_to_what_a_command_prints(
     place: Place, answer: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

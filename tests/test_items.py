@@ -103,6 +103,12 @@ def test_a_message_that_holds_no_imports_is_not_split(tmp_path: Path) -> None:
         assert len(found.items) == 2
 
 
+def test_very_many_items_of_one_reference_are_paired_in_a_moment() -> None:
+    begun = time.process_time()
+    judged(message(*["SO-1"] * 8000), *["ok type=other externalReference=SO-1"] * 8000)
+    assert time.process_time() - begun < 2
+
+
 @pytest.mark.parametrize(
     "named",
     ["externalReference={}", "type=order externalReference={}", "operation=merge externalReference={}", ""],

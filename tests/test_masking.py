@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from orderflow_outbox.tables import audit, metadata
+from tests.databases import on_postgresql_first, on_sqlite_first
 from tests.rig import Place, Rig, engine_of, eventually, rig
 from tests.shell import Shell
 from worker.deliveries import Reply
@@ -76,6 +77,7 @@ def everything_stored(engine: Engine) -> str:
         )
 
 
+@on_postgresql_first
 def test_credentials_that_a_reply_repeats_are_in_no_table_log_or_alert(
     made: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -92,6 +94,7 @@ def test_credentials_that_a_reply_repeats_are_in_no_table_log_or_alert(
     assert [form for form in FORMS if form in told] == []
 
 
+@on_sqlite_first
 def test_credentials_that_a_query_is_answered_are_neither_printed_nor_kept(
     made: Rig, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,6 +117,7 @@ def test_a_reply_without_credentials_is_left_as_it_is() -> None:
     assert masking.finds(Reply(200, (), f"<p>{ESCAPED}</p>".encode()))
 
 
+@on_sqlite_first
 def test_a_password_that_is_a_word_of_the_reply_changes_no_verdict(
     made: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,8 @@ from orderflow_outbox import State
 from tests.steps import destinations
 
 DAY = 86400.0
+FEW = 120
+"""Stories of a kind that have their turn in each run."""
 MAIN = destinations()["main"]
 
 
@@ -74,13 +76,18 @@ def test_the_picture_in_the_documentation_is_of_these_decisions() -> None:
     assert FILE.read_text(encoding="utf-8") == drawn(), "python -m bench.outage draws it anew"
 
 
+def seeds_of(stories: int) -> list[Any]:
+    """Return the seeds of so many stories of the same kind; all but the first have their turn in the soak."""
+    return [range(FEW), pytest.param(range(FEW, stories), marks=pytest.mark.soak)]
+
+
 def stories(seeds: range) -> list[tuple[int, random.Random]]:
     return [(seed, random.Random(seed)) for seed in seeds]
 
 
-@pytest.mark.parametrize("first", range(0, 2000, 500))
-def test_in_thousands_of_stories_no_outage_kills_and_no_window_is_passed(first: int) -> None:
-    for seed, chance in stories(range(first, first + 500)):
+@pytest.mark.parametrize("seeds", seeds_of(2000), ids=["few", "all"])
+def test_in_thousands_of_stories_no_outage_kills_and_no_window_is_passed(seeds: range) -> None:
+    for seed, chance in stories(seeds):
         window, run = chance.randint(1, 8), chance.randint(2, 6)
         destination = main(window=window, breaker=BreakerPolicy(failures=run))
         begin, end = sorted((chance.uniform(0, 30), chance.uniform(0, 7200)))
@@ -98,9 +105,9 @@ def test_in_thousands_of_stories_no_outage_kills_and_no_window_is_passed(first: 
         assert all(later - earlier >= 5 for earlier, later in pairwise(probes) if later < end), seed
 
 
-@pytest.mark.parametrize("first", range(0, 1000, 500))
-def test_in_a_thousand_stories_a_messages_own_failures_never_shut_the_gate(first: int) -> None:
-    for seed, chance in stories(range(first, first + 500)):
+@pytest.mark.parametrize("seeds", seeds_of(1000), ids=["few", "all"])
+def test_in_a_thousand_stories_a_messages_own_failures_never_shut_the_gate(seeds: range) -> None:
+    for seed, chance in stories(seeds):
         poisoned = chance.randint(1, 3)
 
         world = World(MAIN, [0.0] * chance.randint(4, 15), poisonous(poisoned), 2, seed)

@@ -36,7 +36,8 @@ from tests.steps import (
     set_row,
     swept,
 )
-from worker.replay import discard, hold, replay, resume
+from worker.by_hand import discard, hold, resume
+from worker.replays.replaying import replay
 from worker.store import gates
 from worker.store.causes import note_incident
 from worker.store.transactions import (
@@ -153,16 +154,17 @@ def test_a_worker_delivers_through_pgbouncer_in_transaction_mode(place: Place, d
 # A database may be set up more strictly than we need it.
 
 
+@pytest.mark.parametrize("count", [20, pytest.param(60, marks=pytest.mark.soak)])
 def test_a_database_that_isolates_more_strictly_by_default_shows_nobody_a_serialisation_failure(
-    place: Place, databases: Databases, caplog: pytest.LogCaptureFixture
+    place: Place, databases: Databases, caplog: pytest.LogCaptureFixture, count: int
 ) -> None:
     name = place.database_url.partition("@/")[2].partition("?")[0]
     setting = "default_transaction_isolation"
     databases.server.execute(f"ALTER DATABASE {name} SET {setting} = 'serializable'")
     try:
         with rig(place, retry_after=["50ms"]) as made:
-            made.simulator.set_faults(["500:times=10"])
-            made.orders(60)
+            made.simulator.set_faults(["500:times=5"])
+            made.orders(count)
             with engine_of(made), engine_of(made):
                 eventually(lambda: made.states() == {"delivered"})
     finally:
@@ -300,7 +302,8 @@ class _Lent:
         yield self._transaction
 
 
-def test_many_at_once_never_deadlock(engine: Engine, store: Store) -> None:
+@pytest.mark.parametrize("seconds", [2.5, pytest.param(15.0, marks=pytest.mark.soak)])
+def test_many_at_once_never_deadlock(engine: Engine, store: Store, seconds: float) -> None:
     for n in range(300):
         put(engine, key=f"order:{n % 20}")
     stop = threading.Event()
@@ -333,7 +336,7 @@ def test_many_at_once_never_deadlock(engine: Engine, store: Store) -> None:
     threads = [threading.Thread(target=again_and_again, args=(act,)) for act in acts]
     for each in threads:
         each.start()
-    stop.wait(4)
+    stop.wait(seconds)
     stop.set()
     for each in threads:
         each.join(20)

@@ -14,10 +14,9 @@ import pytest
 from pydantic import SecretStr
 
 import config
-from tests.brokers import free_port
 from tests.databases import on_sqlite
-from tests.rig import Place, eventually, rig
-from tests.test_flower import up
+from tests.flowers import up
+from tests.rig import Place, eventually, free_port, rig
 from worker.broker import EmbeddedBroker, command
 from worker.database import connect
 from worker.flower_login import PASSWORD_FILE, flower_login

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import random
 import signal
+import sys
 
 import pytest
 from sqlalchemy import select
 
 from orderflow_outbox import Catalogue, Operation, Scope, enqueue
-from orderflow_outbox.tables import dead_letter, message
-from tests.databases import on_postgresql, on_sqlite
+from orderflow_outbox.tables import audit, dead_letter, message
+from tests.databases import on_postgresql, on_postgresql_first, on_sqlite, on_sqlite_first
 from tests.documents import order
-from tests.proof.book import entries
-from tests.proof.checker import repeats
+from tests.proof.checker import repeats, violations
+from tests.proof.producer import EARLY, HINTED
 from tests.proof.receiver import AFTER_LAST_BYTE, MID_BODY
-from tests.proof.stage import stage
+from tests.proof.stage import REPLAY_ALL, UNHURRIED, Stage, stage
 from tests.rig import Place, eventually
+from tests.steps import REFUSED, claim_all, outcome, put, recorder
+from worker.commands import main
 from worker.failpoints import VARIABLE, Failpoint
+from worker.store.transactions import Store
 
-ORDERS, KEYS = 30, 10
+ORDERS, KEYS = 13, 5
+"""The thirteenth is refused."""
+SEED = 20_261_126
 ON_THE_WAY = [
     Failpoint.BEFORE_CLAIM_COMMITS,
     Failpoint.AFTER_CLAIM_COMMITS,
@@ -38,13 +45,14 @@ supersedes = ["stock-count"]
 """
 
 
-@pytest.mark.parametrize("failpoint", ON_THE_WAY)
-def test_an_engine_killed_on_the_way_loses_nothing(place: Place, failpoint: Failpoint) -> None:
+def test_engines_killed_at_each_step_on_the_way_lose_nothing(place: Place) -> None:
     with stage(place) as made:
-        made.produce(ORDERS, KEYS)
-        made.dies(failpoint)
-        in_flight = made.in_flight()
-        assert repeats(made.assert_all_kept()) <= in_flight
+        made.produce(3 * ORDERS, 3 * KEYS)
+        in_flight = set()
+        for failpoint in ON_THE_WAY:
+            made.dies(failpoint)
+            in_flight |= {(row.id, row.attempts) for row in made.rig.rows() if row.state == "sending"}
+        assert repeats(made.assert_all_kept()) <= len(in_flight)
 
 
 @on_sqlite
@@ -59,6 +67,7 @@ def test_an_engine_killed_in_the_middle_of_a_request_loses_nothing(place: Place,
         assert repeats(made.assert_all_kept()) <= in_flight
 
 
+@on_sqlite_first
 def test_a_sweep_that_is_killed_takes_back_what_the_next_one_finds(place: Place) -> None:
     with stage(place) as made:
         made.produce(ORDERS, KEYS)
@@ -78,6 +87,7 @@ def test_a_process_killed_while_it_alerts_loses_nothing(place: Place) -> None:
         assert all(each.alerts_sent == 0 for each in seen.incidents), "the alert is not called sent"
 
 
+@on_postgresql_first
 def test_a_replay_that_is_killed_leaves_nothing_and_can_be_repeated(place: Place) -> None:
     with stage(place) as made:
         made.produce(13, 13)
@@ -93,6 +103,59 @@ def test_a_replay_that_is_killed_leaves_nothing_and_can_be_repeated(place: Place
         assert [row.replay_of for row in seen.messages[13:]] == [dead]
 
 
+def bury_many(made: Stage, count: int) -> list[int]:
+    """Have orders die at once; return their numbers."""
+    store = Store(made.rig.engine)
+    ids = [put(made.rig.engine) for _ in range(count)]
+    assert recorder(store).record([outcome(each, REFUSED) for each in claim_all(store, room=count).claims])
+    return ids
+
+
+def replays(made: Stage) -> list[int]:
+    """Return the numbers of the messages that have been replayed."""
+    with Store(made.rig.engine).reading() as transaction:
+        origins = select(message.c.replay_of).where(message.c.replay_of.is_not(None))
+        return sorted(transaction.connection.scalars(origins))
+
+
+def replay_all() -> None:
+    """Replay all dead letters, as the command does."""
+    sys.exit(main(list(REPLAY_ALL)))
+
+
+def replay_and_kill(made: Stage, enough: int) -> bool:
+    """Have all dead letters replayed, and that killed after so many; return whether it was done by then."""
+    replaying = made.fork(replay_all)
+    eventually(lambda: len(replays(made)) >= enough or not replaying.is_alive())
+    replaying.kill()
+    replaying.join()
+    assert replaying.exitcode in (0, -signal.SIGKILL)
+    return replaying.exitcode == 0
+
+
+@pytest.mark.parametrize(
+    "letters", [18, pytest.param(300, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
+)
+@on_sqlite_first
+def test_a_replay_of_many_that_is_killed_until_it_is_done_sends_each_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch, letters: int
+) -> None:
+    chance, kills = random.Random(SEED), 0
+    with stage(place, **UNHURRIED) as made:
+        monkeypatch.setenv("OUTBOX_CONFIG", str(made.rig.file))
+        dead = bury_many(made, letters)
+        while not replay_and_kill(made, len(replays(made)) + chance.randint(1, 6)):
+            kills += 1
+        assert kills
+        assert replays(made) == dead
+        seen = made.assert_all_kept()
+        assert {each.resolution for each in seen.letters} == {"replayed"}
+        assert (len(seen.requests), repeats(seen)) == (letters, 0)
+        with made.rig.engine.connect() as connection:
+            assert sorted(connection.scalars(select(audit.c.message_id))) == dead
+
+
+@on_postgresql_first
 def test_an_engine_killed_while_it_retires_what_is_obsolete_loses_nothing(place: Place) -> None:
     unseen = Operation("stock-count", "import/stock", Scope.CHANNEL, body_root="imports")
     with stage(place, broker_keys='operations_file = "operations.toml"') as made:
@@ -115,8 +178,8 @@ def test_an_engine_killed_while_it_retires_what_is_obsolete_loses_nothing(place:
 
 def test_a_shop_killed_around_its_commits_has_committed_what_it_noted(place: Place) -> None:
     with stage(place) as made:
-        shop = made.start("tests.proof.producer", str(made.committed_book), "0", "100000", "50")
-        eventually(lambda: len(entries(made.committed_book)) >= 20)
+        shop = made.shop(100_000, 50)
+        eventually(lambda: len(made.seen().committed) >= 10)
         shop.kill()
         shop.wait()
         seen = made.assert_all_kept()
@@ -158,9 +221,26 @@ def test_a_service_without_one_of_its_guards_is_found_out(
 
 
 @on_sqlite
+def test_a_shop_that_hints_before_its_commit_is_found_out(place: Place) -> None:
+    with stage(place) as made:
+        made.produce(1, 1, EARLY)
+        broken = violations(made.seen(), at_rest=False)
+    assert broken == ["early: a hint left while the transaction of 'order-0' was open"]
+
+
+@on_sqlite
+def test_a_shop_goes_on_whose_commit_was_kept_though_it_broke_off(place: Place) -> None:
+    with stage(place) as made:
+        made.produce(1, 1)
+        made.produce(1, 1)  # as it tries again, not knowing
+        assert len(made.rig.rows()) == 1
+
+
+@on_sqlite
 def test_without_being_asked_a_failpoint_does_nothing(place: Place) -> None:
     with stage(place) as made:
         made.produce(5, 5)
-        made.assert_all_kept()
+        seen = made.assert_all_kept()
+        assert any(each["event"] == HINTED for each in seen.shop), "that hints come in time means something"
         with made.rig.engine.connect() as connection:
             assert set(connection.scalars(select(message.c.attempts))) == {1}

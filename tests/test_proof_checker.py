@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.proof.checker import Evidence, violations
+from tests.proof.producer import BEGUN, COMMITTED, HINTED
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -36,8 +37,15 @@ def requested(number: int, sha256: str = "aa") -> dict[str, Any]:
     return {"event": "request", "identity": f"order-{number}", "sha256": sha256}
 
 
+def taken(number: int) -> list[dict[str, Any]]:
+    """Return what a shop notes of an order: its transaction, and the hint after it."""
+    identity = f"order-{number}"
+    committed = {"event": COMMITTED, "id": number, "identity": identity, "sha256": "aa"}
+    return [{"event": BEGUN, "identity": identity}, committed, {"event": HINTED}]
+
+
 GOOD = Evidence(
-    committed=[{"id": n, "identity": f"order-{n}", "sha256": "aa"} for n in (1, 2)],
+    shop=[*taken(1), *taken(2)],
     requests=[requested(1), requested(2)],
     messages=[row(1), row(2)],
     attempts=[SimpleNamespace(message_id=n) for n in (1, 2)],
@@ -51,6 +59,10 @@ BROKEN = {
     "a message is gone": (replace(GOOD, messages=[row(1)]), "lost: message 2"),
     "it was never received": (replace(GOOD, requests=[requested(1)]), "the receiver never saw it"),
     "nobody committed it": (replace(GOOD, requests=[*GOOD.requests, requested(3)]), "phantom: .*'order-3'"),
+    "a hint left before the commit": (
+        replace(GOOD, shop=[*taken(1), taken(2)[0], {"event": HINTED}, *taken(2)[1:]]),
+        "early: a hint left while the transaction of 'order-2'",
+    ),
     "it is being sent without a lease": (
         replace(GOOD, messages=[row(1), row(2, state="sending")]),
         "lease: message 2",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
+import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,8 @@ import pytest
 import config
 import orderflow_outbox
 from config import in_words
+from tests import nursery
+from tests.clones import clone_into, environment_of
 from tests.rig import PROJECT, eventually
 
 README = (PROJECT / "README.md").read_text()
@@ -26,6 +28,10 @@ BLOCK = re.compile(
 READY = {"python -m simulator": " ready on ", "python -m worker up": "stop with Ctrl-C"}
 NOT_RUN = {"make test"}
 """Runs this very test."""
+RUN_ELSEWHERE = ["make demo\n"]
+"""By the demo's own test, in a clone as this is."""
+PLAIN = re.compile(r"python -m (worker [^$`|;&<>()*?#\\]+)")
+"""A command of ours that needs no shell: it needs no new Python either."""
 
 
 def blocks(kind: str, how: str = "") -> list[str]:
@@ -36,21 +42,7 @@ def blocks(kind: str, how: str = "") -> list[str]:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A copy of the project's own files, with this virtual environment in its place."""
-    folder = tmp_path / "clone"
-    names = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split("\n")
-    for name in filter(None, names):
-        if (PROJECT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, folder / name)
-    (folder / ".venv").symlink_to(PROJECT / ".venv")
-    return folder
+    return clone_into(tmp_path / "clone")
 
 
 @contextmanager
@@ -77,32 +69,40 @@ def servers(clone: Path, environment: dict[str, str]) -> Iterator[None]:
             process.wait(30)
 
 
+def in_a_shell(script: str, clone: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-e", "-c", f"source .venv/bin/activate\n{script}"],
+        cwd=clone,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+
+
+def told_by(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, f"{done.args}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
 @pytest.mark.timeout(300)
 def test_every_command_runs_in_the_order_given(clone: Path) -> None:
-    scripts = blocks("sh")
+    scripts = [script for script in blocks("sh") if script not in RUN_ELSEWHERE]
     first_server = README.index("```sh server")
     before = [script for script in scripts if README.index(script) < first_server]
     after = [script for script in scripts if README.index(script) > first_server]
     assert before
     assert after
-    environment = {
-        **{k: v for k, v in os.environ.items() if k in {"PATH", "LANG", "TMPDIR"}},
-        "HOME": str(clone.parent),
-        "ORDERFLOW_MAIN_PASSWORD": "demo",
-        "USER": "reader",
-    }
+    environment = {**environment_of(clone), "ORDERFLOW_MAIN_PASSWORD": "demo"}
 
     def run(script: str) -> str:
-        done = subprocess.run(
-            ["bash", "-e", "-c", f"source .venv/bin/activate\n{script}"],
-            cwd=clone,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-        )
-        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        told = ""
+        for plain, lines in groupby(script.splitlines(), PLAIN.fullmatch):
+            if plain:
+                told += told_by(nursery.run(*shlex.split(plain[1]), env=environment, cwd=clone))
+            else:
+                told += told_by(in_a_shell("\n".join(lines), clone, environment))
+        return told
 
     for script in before:
         run(script)
@@ -118,6 +118,7 @@ def test_every_command_runs_in_the_order_given(clone: Path) -> None:
 def test_what_is_not_run_takes_longer_than_a_minute_or_never_ends() -> None:
     assert {block.strip() for block in blocks("sh", "slow")} == NOT_RUN
     assert {block.strip() for block in blocks("sh", "server")} == READY.keys()
+    assert {*RUN_ELSEWHERE} <= {*blocks("sh")}
 
 
 def test_the_shop_shown_is_the_example() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
@@ -15,7 +13,8 @@ from sqlalchemy import Engine
 
 from orderflow_outbox import PREDEFINED, WhenDead
 from orderflow_outbox.tables import attempt, dead_letter, gate, incident, message
-from tests.databases import on_postgresql, on_sqlite
+from tests.databases import on_postgresql, on_postgresql_first, on_sqlite, on_sqlite_first
+from tests.refusals import inserts_refused
 from tests.steps import (
     ALERT_TIMES,
     DELIVERED,
@@ -53,11 +52,6 @@ LONE_SURROGATE = "bad \ud800 text"
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def store(engine: Engine, clock: Clock) -> Store:
     return Store(engine, clock)
 
@@ -75,6 +69,7 @@ def dropped_as_late(caplog: pytest.LogCaptureFixture) -> bool:
     return "a late result of attempt 1 was dropped" in caplog.text and "was refused" not in caplog.text
 
 
+@on_sqlite_first
 def test_a_delivered_message_has_ended(engine: Engine, store: Store, clock: Clock) -> None:
     message_id = put(engine, key="order:1")
     finish(store, DELIVERED)
@@ -84,6 +79,7 @@ def test_a_delivered_message_has_ended(engine: Engine, store: Store, clock: Cloc
     assert attempts_of(engine, message_id) == [(1, "delivered")]
 
 
+@on_postgresql_first
 def test_a_refused_message_is_dead_with_a_letter_and_an_incident(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -102,6 +98,7 @@ def test_a_refused_message_is_dead_with_a_letter_and_an_incident(
     assert (opened["occurrences"], opened["alert_due_at"]) == (1, clock.now + ALERT_TIMES.grouping)
 
 
+@on_sqlite_first
 def test_a_message_to_be_retried_waits_for_its_time_and_has_spent_a_try(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -114,12 +111,14 @@ def test_a_message_to_be_retried_waits_for_its_time_and_has_spent_a_try(
     assert attempts_of(engine, message_id) == [(1, "retry")]
 
 
+@on_sqlite_first
 def test_the_receivers_wish_for_a_longer_wait_is_granted(engine: Engine, store: Store, clock: Clock) -> None:
     message_id = put(engine)
     finish(store, RetryLater(why("http_429"), systemic=True, not_before=timedelta(minutes=7)))
     assert row(engine, message_id)["due_at"] == clock.now + timedelta(minutes=7)
 
 
+@on_sqlite_first
 def test_when_the_last_try_fails_the_message_is_dead(engine: Engine, store: Store, clock: Clock) -> None:
     message_id = put(engine)
     tries = destinations()["main"].retry.tries
@@ -133,6 +132,7 @@ def test_when_the_last_try_fails_the_message_is_dead(engine: Engine, store: Stor
     assert letter["text"].startswith(f"after {tries} tries: ")
 
 
+@on_sqlite_first
 def test_a_message_that_was_turned_away_spends_no_try(engine: Engine, store: Store, clock: Clock) -> None:
     message_id = put(engine)
     finish(store, TURNED_AWAY)
@@ -142,6 +142,7 @@ def test_a_message_that_was_turned_away_spends_no_try(engine: Engine, store: Sto
     assert attempts_of(engine, message_id) == [(1, "hold")]
 
 
+@on_sqlite_first
 def test_a_message_given_back_unsent_is_due_at_once_and_leaves_no_attempt_row(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -152,6 +153,7 @@ def test_a_message_given_back_unsent_is_due_at_once_and_leaves_no_attempt_row(
     assert attempts_of(engine, message_id) == []
 
 
+@on_sqlite_first
 def test_a_message_cut_short_by_a_stop_is_logged_as_released(engine: Engine, store: Store) -> None:
     message_id = put(engine)
     recorder(store).record([replace(outcome(claim_one(store), None), reply=None, in_doubt=True)])
@@ -159,6 +161,7 @@ def test_a_message_cut_short_by_a_stop_is_logged_as_released(engine: Engine, sto
     assert attempts_of(engine, message_id) == [(1, "released")]
 
 
+@on_sqlite_first
 def test_each_step_is_announced_after_it_was_written(engine: Engine, store: Store) -> None:
     told: list[tuple[Step, str, str]] = []
 
@@ -177,6 +180,7 @@ def test_each_step_is_announced_after_it_was_written(engine: Engine, store: Stor
     ]
 
 
+@on_sqlite_first
 @pytest.mark.parametrize("verdict", [DELIVERED, REFUSED, LATER, TURNED_AWAY], ids=lambda v: type(v).__name__)
 def test_a_late_result_changes_nothing(
     engine: Engine, store: Store, clock: Clock, caplog: pytest.LogCaptureFixture, verdict: Verdict
@@ -230,37 +234,6 @@ def test_a_result_recorded_twice_is_recorded_once(
     assert recorder(store).record([outcome(claimed, verdict)])
     assert everything(engine) == before
     assert dropped_as_late(caplog)
-
-
-@contextmanager
-def inserts_refused(
-    engine: Engine, table: str, when_reply: bytes | None = None, because: str = "check_violation"
-) -> Iterator[None]:
-    """Have the database refuse new rows of `table`, or only those with a certain reply.
-
-    Args:
-        because: PostgreSQL's name of the condition that it gives.
-    """
-    if engine.dialect.name == "sqlite":
-        condition = "" if when_reply is None else f"WHEN NEW.reply_body = x'{when_reply.hex()}'"
-        made = [
-            f"CREATE TRIGGER no BEFORE INSERT ON {table} {condition} BEGIN SELECT RAISE(ABORT, 'no'); END"
-        ]
-        undone = "DROP TRIGGER no"
-    else:
-        condition = "" if when_reply is None else f"WHEN (NEW.reply_body = '\\x{when_reply.hex()}')"
-        made = [
-            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS "
-            f"$$ BEGIN RAISE {because} USING MESSAGE = 'no'; END $$",
-            f"CREATE TRIGGER no BEFORE INSERT ON {table} FOR EACH ROW {condition} EXECUTE FUNCTION no()",
-        ]
-        undone = "DROP FUNCTION no CASCADE"
-    with engine.begin() as connection:
-        for statement in made:
-            connection.exec_driver_sql(statement)
-    yield
-    with engine.begin() as connection:
-        connection.exec_driver_sql(undone)
 
 
 @pytest.mark.parametrize("table", ["outbox_incident", "outbox_dead_letter", "outbox_attempt"])
@@ -381,6 +354,7 @@ def refuse_in_a_row(engine: Engine, store: Store, verdicts: list[Verdict]) -> No
         assert recorder(store).record([outcome(claimed, verdict)])
 
 
+@on_sqlite_first
 def test_three_refusals_in_a_row_hold_the_destination_and_open_one_incident(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -395,6 +369,7 @@ def test_three_refusals_in_a_row_hold_the_destination_and_open_one_incident(
     assert opened["alert_due_at"] == clock.now + ALERT_TIMES.grouping
 
 
+@on_postgresql_first
 def test_three_refusals_in_one_group_hold_the_destination(engine: Engine, store: Store) -> None:
     for _ in range(3):
         put(engine)
@@ -402,6 +377,7 @@ def test_three_refusals_in_one_group_hold_the_destination(engine: Engine, store:
     assert rows(engine, gate)[0]["state"] == "held"
 
 
+@on_postgresql_first
 @pytest.mark.parametrize("normal", [DELIVERED, REFUSED, LATER], ids=lambda v: type(v).__name__)
 def test_a_normal_reply_in_between_starts_the_count_anew(
     engine: Engine, store: Store, normal: Verdict
@@ -411,6 +387,7 @@ def test_a_normal_reply_in_between_starts_the_count_anew(
     assert (known["state"], known["refusals_in_a_row"]) == ("open", 2)
 
 
+@on_sqlite_first
 def test_no_reply_at_all_leaves_the_count_of_refusals_alone(engine: Engine, store: Store) -> None:
     refuse_in_a_row(engine, store, [TURNED_AWAY, TURNED_AWAY])
     put(engine)
@@ -437,6 +414,7 @@ def test_delivery_makes_the_next_of_its_key_due_and_only_that(
     assert [each.id for each in claim_all(store).claims] == [second]
 
 
+@on_sqlite_first
 def test_a_dead_letter_goes_on_blocking_its_key(engine: Engine, store: Store) -> None:
     first, second, _ = three_of_a_key(engine, store)
     recorder(store).record([outcome(first, REFUSED)])
@@ -445,6 +423,7 @@ def test_a_dead_letter_goes_on_blocking_its_key(engine: Engine, store: Store) ->
     assert claim_all(store).claims == []
 
 
+@on_sqlite_first
 def test_a_dead_letter_of_an_operation_that_may_be_passed_lets_its_key_go_on(
     engine: Engine, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -455,6 +434,7 @@ def test_a_dead_letter_of_an_operation_that_may_be_passed_lets_its_key_go_on(
     assert row(engine, second)["due_at"] == clock.now
 
 
+@on_sqlite_first
 def test_a_retry_goes_on_blocking_its_key(engine: Engine, store: Store) -> None:
     first, second, _ = three_of_a_key(engine, store)
     recorder(store).record([outcome(first, LATER)])
@@ -472,6 +452,7 @@ def test_letters_of_one_cause_share_an_incident_and_those_of_others_do_not(
     ]
 
 
+@on_sqlite_first
 def test_the_attempt_tells_the_request_the_reply_and_the_verdict(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -491,6 +472,7 @@ def test_the_attempt_tells_the_request_the_reply_and_the_verdict(
     assert logged["finished_at"] == clock.now + timedelta(seconds=1.75)
 
 
+@on_sqlite_first
 def test_no_credential_is_in_the_attempt_row(engine: Engine, store: Store) -> None:
     put(engine, headers={"X-Trace": "7"})
     claimed = claim_one(store)
@@ -505,6 +487,7 @@ def test_no_credential_is_in_the_attempt_row(engine: Engine, store: Store) -> No
         assert secret not in str(dict(logged))
 
 
+@on_postgresql_first
 @pytest.mark.parametrize(
     ("length", "whole"), [(0, True), (MAX_STORED_REPLY_BYTES, True), (MAX_STORED_REPLY_BYTES + 1, False)]
 )
@@ -519,12 +502,14 @@ def test_a_reply_is_stored_up_to_64_kib_and_marked_incomplete_beyond(
     assert logged["reply_complete"] is whole
 
 
+@on_sqlite_first
 def test_a_reply_that_was_cut_off_is_marked_incomplete(engine: Engine, store: Store) -> None:
     put(engine)
     finish(store, LATER, reply=Reply(200, (), b"<resu", complete=False))
     assert rows(engine, attempt)[0]["reply_complete"] is False
 
 
+@on_sqlite_first
 def test_a_flood_of_reply_headers_is_stored_in_part(engine: Engine, store: Store) -> None:
     put(engine)
     flood = tuple((f"x-{n}", "y") for n in range(MAX_STORED_HEADERS + 1))

@@ -175,6 +175,18 @@ def test_a_failure_tells_its_own_reason_and_words(tmp_path: Path) -> None:
     assert (why.reason, why.text) == ("no_timeout", "timeout: no answer within 30 s")
 
 
+def test_a_rule_that_takes_a_whole_answer_for_a_duplicate_delivers_no_edited_message(tmp_path: Path) -> None:
+    rule = '[[rules]]\nname = "there"\ntext = "SKU-1"\nverdict = "delivered"\nreason = "duplicate"\n'
+    judge, operation = judge_by(tmp_path, rule), PREDEFINED["order-import"]
+    plain, after_edit = (
+        judge.judge(answer(), "main", operation, False, NOW, edited=is_edited).verdict
+        for is_edited in (False, True)
+    )
+    assert isinstance(plain, Delivered)
+    assert isinstance(after_edit, Refused)
+    assert (plain.why.reason, after_edit.why.reason) == ("duplicate", "duplicate")
+
+
 def test_an_unconditional_rule_replaces_the_interfaces_table(tmp_path: Path) -> None:
     judge = judge_by(tmp_path, f'{ITS_OWN}verdict = "refused"')
     assert {judged(judge, answer(status=status)).why.rule for status in (200, 302, 404, 503)} == {"own"}
@@ -317,7 +329,8 @@ def test_a_verdict_that_nobody_knows_is_refused(tmp_path: Path, verdict: str) ->
         ("max_bytes = 5", "max_bytes = 4", True),
         ("max_bytes = 5", "max_bytes = 7", False),
         (
-            'failure = ["timeout", "connect_failed", "connection_lost", "bad_certificate"]',
+            'failure = ["timeout", "connect_failed", "connection_lost", "bad_certificate", '
+            '"address_refused"]',
             'failure = ["any"]',
             True,
         ),

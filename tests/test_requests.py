@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from config import Destination
+from config import Destination, load
 from config.errors import SecretMissing
 from orderflow_outbox import PREDEFINED
 from orderflow_outbox.reserved import SERVICE_HEADERS
@@ -52,8 +52,10 @@ def claim(**given: Any) -> Claim:
         attempt=1,
         tries=0,
         in_doubt=False,
+        edited=False,
         created_at=NOW,
         expires_at=None,
+        replay_of=None,
         claimed_at=NOW,
         payload=b"<imports><import/></imports>",
         query={},
@@ -71,6 +73,14 @@ def built(of: Claim, **given: Any) -> Request:
 
 
 # Address
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_request_says_whether_it_may_go_to_an_inner_address(allowed: bool) -> None:
+    builder = RequestBuilder(destination(private_addresses=allowed))
+    inventory = load().queries.by_name["inventory"].as_operation("inventory")
+    assert builder.build(claim(), PREDEFINED["order-import"]).private_addresses is allowed
+    assert builder.ask(inventory, {}, None, "acme").private_addresses is allowed
 
 
 def test_an_import_is_posted_below_the_instance_byte_for_byte() -> None:

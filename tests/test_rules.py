@@ -15,7 +15,9 @@ from config import load_rules
 from orderflow_outbox import PREDEFINED, Answer
 from worker.deliveries import Failure, Reply
 from worker.rules import Judge, leaves_in_doubt
+from worker.rules.answered import MAX_ATTRIBUTES, MAX_COMMENTS, MAX_TAGS, Answered
 from worker.rules.words import MAX_TEXT_CHARACTERS
+from worker.transport import MAX_REPLY_BYTES
 from worker.verdicts import Delivered, Hold, Refused, RetryLater, Verdict
 
 INTERFACE = Judge(load_rules(None, PREDEFINED, ["main"]))
@@ -377,9 +379,10 @@ def test_a_transport_failure_is_the_destinations_fault(reason: str) -> None:
     assert (kind(verdict), verdict.why.reason) == (SYSTEMIC, reason)
 
 
-def test_a_bad_certificate_holds_the_destination() -> None:
-    failure = Failure("bad_certificate", "self-signed certificate", False)
-    assert kind(judge(failure, "order-import")) == HOLD
+@pytest.mark.parametrize("reason", ["bad_certificate", "address_refused"])
+def test_what_only_a_person_can_mend_holds_the_destination(reason: str) -> None:
+    verdict = judge(Failure(reason, "what it is", False), "order-import")
+    assert (kind(verdict), verdict.why.reason, verdict.why.text) == (HOLD, reason, "what it is")
 
 
 # Doubt
@@ -391,8 +394,16 @@ def test_a_bad_certificate_holds_the_destination() -> None:
         (Failure("timeout", "no answer", True), True),
         (Failure("connection_lost", "reset", True), True),
         (Failure("connect_failed", "refused", False), False),
+        (Reply(101, (), b""), True),
         (Reply(502, (), b""), True),
         (Reply(504, (), b""), True),
+        (Reply(524, (), b""), True),
+        (Reply(200, (("Content-Encoding", "gzip"),), b"\x1f\x8b"), True),
+        (Reply(200, (), b""), True),
+        (Reply(200, (), b"<importResult><importSucc"), True),
+        (Reply(200, (), MAINTENANCE), False),
+        (Reply(200, (), ERROR_PAGE), False),
+        (Reply(500, (("Content-Encoding", "gzip"),), b"\x1f\x8b"), False),
         (Reply(200, (), b"<importRes", complete=False), True),
         (Reply(503, (), b""), False),
         (Reply(500, (), ERROR_PAGE), False),
@@ -403,10 +414,63 @@ def test_a_bad_certificate_holds_the_destination() -> None:
 def test_doubt_remains_where_the_request_may_have_been_carried_out(
     reply: Reply | Failure, in_doubt: bool
 ) -> None:
-    assert leaves_in_doubt(reply) is in_doubt
+    assert leaves_in_doubt(reply, judge(reply)) is in_doubt
 
 
 # Hostile replies
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"<!---->", b"<?a?>", b"<a/>", b"<a><b>1</b></a>", b'<a xmlns:b="c"/>', b'<a b="c"/>', b"<![CDATA[]]>"],
+)
+def test_a_reply_of_very_many_tags_is_read_in_a_moment(piece: bytes) -> None:
+    largest = b"<r>" + piece * (MAX_REPLY_BYTES // len(piece) - 2) + b"</r>"
+    for body in (largest, b"<r>" + piece * (MAX_TAGS // piece.count(b"<") - 2) + b"</r>"):
+        begun = time.process_time()
+        judge(Reply(200, (("Content-Type", "text/xml"),), body))
+        assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize("piece", ["<!---->x", "<?a?>x"])
+@pytest.mark.parametrize(
+    ("declared", "encoding", "tag"),
+    [
+        ("utf-8", "utf-8", "<"),
+        ("utf-16-le", "utf-16-le", "<"),
+        ("utf-7", "ascii", "+ADw-"),
+        ("unicode-1-1-utf-7", "ascii", "+ADw-"),
+        ("java", "ascii", "\\u003c"),
+    ],
+)
+def test_a_reply_of_very_many_comments_is_no_document_however_they_are_written(
+    piece: str, declared: str, encoding: str, tag: str
+) -> None:
+    pieces = f"<r>{piece * (MAX_COMMENTS + 1)}</r>".replace("<", tag)
+    body = f'<?xml version="1.0" encoding="{declared}"?>{pieces}'.encode(encoding)
+    assert Answered(Reply(200, (), body), False).document is None
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("encoding", ["UTF-8", "utf8", "US-ASCII", "ISO-8859-15", "windows-1252", "latin1"])
+def test_a_reply_is_a_document_in_the_encodings_of_which_every_tag_is_seen(
+    encoding: str, mark: bytes
+) -> None:
+    body = mark + f'<?xml version="1.0" encoding="{encoding}"?><r>x</r>'.encode()
+    assert Answered(Reply(200, (), body), False).root == "r"
+
+
+def test_what_a_stylesheet_says_of_its_encoding_is_not_said_of_the_reply() -> None:
+    body = b'<?xml-stylesheet href="a.css" encoding="utf-7"?><r>x</r>'
+    assert Answered(Reply(200, (), body), False).root == "r"
+
+
+@pytest.mark.parametrize(("more", "kind_of_it"), [(-20, DELIVERED), (1, SYSTEMIC)])
+def test_a_reply_of_very_many_attributes_is_no_document(more: int, kind_of_it: tuple[str, ...]) -> None:
+    attributes = b" ".join(b'a%d="b"' % n for n in range(MAX_ATTRIBUTES + more))
+    body = report(item("SO-1")).replace(b"<importResult", b"<importResult " + attributes, 1)
+    assert kind(judge(Reply(200, (("Content-Type", "text/xml"),), body))) == kind_of_it
+
 
 LETTERS = "abcdefghij"
 BOMB = '<!DOCTYPE importResult [<!ENTITY a "aaaaaaaaaa">' + "".join(

@@ -14,7 +14,7 @@ from tests.shell import Shell
 from tests.steps import DELIVERED, LATER, REFUSED, Clock, finish, put
 from worker.commands import USAGE_ERROR
 from worker.deliveries import Reply
-from worker.replay import replay
+from worker.replays.replaying import replay
 from worker.store.attempts import MAX_STORED_REPLY_BYTES
 from worker.store.transactions import Store
 from worker.verdicts import Delivered, ItemResult, RetryLater, Why
@@ -35,11 +35,6 @@ UNKNOWN = RetryLater(Why("unknown_reply", "an unknown body", "unknown-body"), sy
 @pytest.fixture
 def shell(capsys: pytest.CaptureFixture[str], engine: Engine) -> Shell:
     return Shell(capsys)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -22,10 +22,11 @@ class Attempts:
 
     def __init__(self) -> None:
         self.begun: list[int] = []
+        self.judged_after: list[int] = []
         self.answer = asyncio.Event()
         self.error: Exception | None = None
 
-    async def attempt(self, claim: Claim, _lease_ends: float) -> Outcome:
+    async def ask(self, claim: Claim, _lease_ends: float) -> Outcome:
         self.begun.append(claim.id)
         try:
             await self.answer.wait()
@@ -34,6 +35,10 @@ class Attempts:
         if self.error is not None:
             raise self.error
         return outcome(claim, DELIVERED)
+
+    def judge(self, answered: Outcome) -> Outcome:
+        self.judged_after.append(len(self.begun))
+        return answered
 
     def unsent(self, claim: Claim) -> Outcome:
         return Outcome(claim, None)
@@ -99,6 +104,19 @@ def test_as_many_are_sent_as_there_are_slots_and_the_next_as_one_comes_free(
             await asyncio.sleep(0)
         assert stage.attempts.begun == stage.ids
         assert (stage.slots.in_use, stage.in_hand.are_sending) == (0, False)
+
+    play(story)
+
+
+def test_where_many_are_answered_at_once_the_next_are_sent_before_one_is_judged(
+    play: Callable[[Told], None],
+) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.begin()
+        stage.attempts.answer.set()
+        while len(stage.came) < 5:
+            await asyncio.sleep(0)
+        assert stage.attempts.judged_after[0] == 5
 
     play(story)
 

@@ -12,7 +12,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -45,8 +44,7 @@ from tests.caller import (
     running,
     send,
 )
-
-PROJECT = Path(__file__).resolve().parents[1]
+from tests.nursery import Program
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -708,19 +706,13 @@ def test_a_port_in_use_is_told_to_whoever_starts_a_simulator(sim: Simulator) -> 
 # From the shell
 
 
-def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "simulator", *arguments],
-        cwd=PROJECT,
-        env={**os.environ, **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(*arguments: str, **variables: str) -> Program[str]:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return Program("simulator", *arguments, env={**os.environ, **variables}, text=True, **pipes)
 
 
 @contextmanager
-def started(*arguments: str, **variables: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def started(*arguments: str, **variables: str) -> Iterator[tuple[Program[str], str]]:
     with start("--port", "0", *arguments, **variables) as process:
         try:
             assert process.stdout is not None

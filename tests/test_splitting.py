@@ -34,11 +34,12 @@ from tests.steps import (
     set_row,
     why,
 )
+from worker.by_hand import discard
 from worker.deliveries import Claim
 from worker.indexer import index_some
 from worker.ports import announce_nothing
 from worker.recorder import Recorder
-from worker.replay import discard, replay
+from worker.replays.replaying import replay
 from worker.store import recording
 from worker.store.transactions import Store
 from worker.verdicts import Delivered, ItemResult, Refused, RetryLater
@@ -49,11 +50,6 @@ OK = Delivered(why("imported"))
 NO = Refused(why("items_failed", "no such SKU"))
 AGAIN = RetryLater(why("not_mentioned", "the report does not mention it"), systemic=False)
 KEY = "order:SO"
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

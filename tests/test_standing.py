@@ -31,11 +31,6 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def store(engine: Engine, clock: Clock) -> Store:
     return Store(engine, clock)
 

@@ -27,13 +27,9 @@ from tests.steps import (
     row,
     set_row,
 )
-from worker.replay import cancel, discard, hold, replay, resume
+from worker.by_hand import cancel, discard, hold, resume
+from worker.replays.replaying import replay
 from worker.store.transactions import Store
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from orderflow_outbox.tables import gate, gate_share
-from tests.databases import on_postgresql, on_sqlite
+from tests.databases import on_postgresql, on_sqlite, on_sqlite_first
 from tests.rig import PROJECT, eventually
 from tests.shell import Shell
 from tests.steps import (
@@ -35,10 +35,10 @@ from tests.steps import (
     put,
     set_row,
 )
+from worker.by_hand import hold
 from worker.commands import FAILED
 from worker.commands.status import REFRESHED_EVERY_SECONDS, keep_showing, status_json
 from worker.database import trouble_in_one_line
-from worker.replay import hold
 from worker.status import Status, Way, look_at
 from worker.store.transactions import Store
 
@@ -48,11 +48,6 @@ MINUTE = timedelta(minutes=1)
 @pytest.fixture
 def shell(capsys: pytest.CaptureFixture[str], engine: Engine) -> Shell:
     return Shell(capsys)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -111,6 +106,7 @@ NOTHING_YET = {
 }
 
 
+@on_sqlite_first
 def test_a_destination_is_shown_before_anything_was_sent_to_it(shell: Shell) -> None:
     told = shell.good("status", "--json").json
     (main,) = told["destinations"]
@@ -144,6 +140,7 @@ def test_status_tells_how_many_stand_where(shell: Shell, engine: Engine, store: 
     assert "main order-import items_failed, 1 ×" in shown[-1]
 
 
+@on_sqlite_first
 def test_a_message_in_an_engines_hands_is_counted_as_being_sent(engine: Engine, store: Store) -> None:
     put(engine)
     claim_one(store)
@@ -167,6 +164,7 @@ def test_totals_count_the_finished_too(shell: Shell, engine: Engine, store: Stor
     assert not finished.keys() & main.keys()
 
 
+@on_sqlite
 def test_messages_to_a_destination_that_is_not_configured_are_shown_as_such(
     shell: Shell, engine: Engine
 ) -> None:
@@ -182,6 +180,7 @@ def test_messages_to_a_destination_that_is_not_configured_are_shown_as_such(
     assert "elsewhere is not configured" in shell.good("status").out
 
 
+@on_sqlite_first
 def test_who_holds_a_destination_and_why_is_told(shell: Shell, engine: Engine, store: Store) -> None:
     hold(store, "main", "ann", "it moves house")
     (main,) = shell.good("status", "--json").json["destinations"]
@@ -191,6 +190,7 @@ def test_who_holds_a_destination_and_why_is_told(shell: Shell, engine: Engine, s
     assert "main is held by ann since" in shell.good("status").out
 
 
+@on_sqlite_first
 def test_a_breaker_and_a_pause_are_told_with_their_moments(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -207,6 +207,7 @@ def test_a_breaker_and_a_pause_are_told_with_their_moments(
     assert told(store)["state"] == "open"
 
 
+@on_sqlite_first
 def test_the_window_is_the_one_configured_until_it_was_adapted(
     engine: Engine, store: Store, clock: Clock
 ) -> None:
@@ -273,6 +274,7 @@ def watched(looks: Iterator[Callable[[], Status]], rounds: int) -> list[tuple[St
     return shown
 
 
+@on_sqlite_first
 def test_who_watches_sees_what_changes(engine: Engine, store: Store) -> None:
     def looks() -> Iterator[Callable[[], Status]]:
         yield lambda: look(store)
@@ -285,6 +287,7 @@ def test_who_watches_sees_what_changes(engine: Engine, store: Store) -> None:
     assert [each.destinations[0].standing.pending for each in seen] == [0, 1, 0]
 
 
+@on_sqlite
 def test_an_outage_is_told_below_what_was_seen_last_until_it_is_over(engine: Engine, store: Store) -> None:
     def rename(old: str, new: str) -> None:
         with engine.begin() as connection:
@@ -333,6 +336,7 @@ def test_a_connection_that_was_cut_is_told_once_and_made_again(engine: Engine, s
     assert "\n" not in (cut_off[1] or "")
 
 
+@on_sqlite
 def test_an_outage_is_one_line_where_nobody_watches(shell: Shell, engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE outbox_gate RENAME TO gone"))

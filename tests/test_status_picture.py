@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,8 +12,10 @@ from rich.console import Console
 
 from config import Destination, Pause, Rate, paused_operations
 from tests.steps import destinations
-from worker.commands.picture import Picture, roughly
+from worker.commands.picture import Picture
+from worker.notes import roughly
 from worker.status import DestinationStatus, Status, Way, paused_until, way_to
+from worker.store.indexing import Lag
 from worker.store.standing import LATEST, Standing
 
 NOW = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
@@ -250,3 +253,10 @@ def test_an_open_incident_is_told_by_its_cause() -> None:
         "incident 7: breaker-open main http_503, 3 ×, since 2026-11-26 09:00:00 UTC",
         "incident 8: dead-letters main order-import items_failed, 3 ×, since 2026-11-26 09:00:00 UTC",
     ]
+
+
+def test_how_far_a_search_is_behind_is_told_once_it_takes_long() -> None:
+    behind = Lag(12, 34, NOW - 3 * MINUTE)
+    told = "search does not find yet: 12 messages by their terms and 34 texts, the oldest for 3 min"
+    assert told in drawn(status_of("a"), lag=behind)
+    assert not any("search" in line for line in drawn(status_of("a"), lag=replace(behind, oldest=NOW)))

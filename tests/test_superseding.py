@@ -44,7 +44,8 @@ from tests.steps import (
     set_row,
 )
 from worker.looking import Looker
-from worker.ports import announce_nothing
+from worker.ports import Step, announce_nothing
+from worker.quarantine import Death, Keeper
 from worker.recorder import Recorder
 from worker.store.transactions import Store
 from worker.verdicts import Verdict
@@ -94,6 +95,33 @@ def test_a_new_message_ends_the_waiting_ones_it_makes_obsolete(engine: Engine, s
         assert ended.finished_at is not None
     assert (fresh.state, row(engine, fresh.id).state) == (State.PENDING, "pending")
     assert [each.id for each in claim_all(store).claims] == [fresh.id]
+
+
+def test_a_message_that_is_obsolete_by_the_time_its_process_dies_is_superseded(
+    engine: Engine, store: Store
+) -> None:
+    count(engine)
+    (claimed,) = claim_all(store).claims
+    count(engine)
+    known = replace(configuration(), catalogue=CATALOGUE)
+    told: list[Step] = []
+    keeper = Keeper(store, known, ALERT_TIMES, lambda step, *_: told.append(step))
+    keeper.bury_or_retry(Death(claimed, "vanished"))
+    assert states(engine) == ["superseded", "pending"]
+    assert told == [Step.SUPERSEDED]
+
+
+def test_a_message_that_is_obsolete_by_the_time_its_attempt_fails_is_announced_as_superseded(
+    engine: Engine, store: Store
+) -> None:
+    count(engine)
+    (claimed,) = claim_all(store).claims
+    count(engine)
+    known = replace(configuration(), catalogue=CATALOGUE)
+    told: list[Step] = []
+    recording = Recorder(store, known, ALERT_TIMES, lambda step, *_: told.append(step))
+    assert recording.record([outcome(claimed, LATER)])
+    assert (states(engine), told) == (["superseded", "pending"], [Step.SUPERSEDED])
 
 
 def test_a_rolled_back_message_has_ended_nothing(engine: Engine) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -32,19 +34,15 @@ from tests.steps import (
     set_row,
     swept,
 )
+from worker.by_hand import hold
+from worker.failpoints import Failpoint
 from worker.lifetimes import UNKNOWN_DESTINATION
-from worker.replay import hold
 from worker.store import sweeping
 from worker.store.aging import Lifetimes
 from worker.store.transactions import Store
 from worker.sweep import Swept
 
 NOTHING = Swept(0, 0, 0, 0)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -314,3 +312,39 @@ def test_two_sweeps_at_once_do_each_thing_once(engine: Engine, clock: Clock) -> 
     assert len(rows(engine, attempt)) == 20
     assert [each["message_id"] for each in rows(engine, dead_letter)] == doomed
     assert [each["occurrences"] for each in rows(engine, incident)] == [20]
+
+
+@pytest.mark.parametrize("first", ["the sweep", "the result"])
+def test_a_result_and_the_sweep_of_its_lease_that_meet_leave_one_outcome(
+    engine: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    recording, sweeping_up = (Store(another_connection(engine), clock) for _ in range(2))
+    message_id = put(engine)
+    late = outcome(claim_one(recording), DELIVERED)
+    record = partial(recorder(recording).record, [late])
+    sweep = partial(swept, sweeping_up)
+    clock.forward(2 * LEASE)
+    with ThreadPoolExecutor(1) as thread:
+        others: list[Future[object]] = []
+        before, after, place = {
+            "the sweep": (sweep, record, "worker.sweep.come_by"),
+            "the result": (record, sweep, "worker.recorder.come_by"),
+        }[first]
+
+        def come_by(_here: Failpoint) -> None:
+            """Have the other come while this transaction is open, and go on once that waits, or is done."""
+            if not others:
+                others.append(thread.submit(after))
+                wait(others, 0.2)
+
+        monkeypatch.setattr(place, come_by)
+        before()
+        others[0].result()
+    made = row(engine, message_id)
+    verdicts = [each["verdict"] for each in rows(engine, attempt)]
+    assert (made["state"], made["rescues"], verdicts) == {
+        "the sweep": ("pending", 1, ["rescued"]),
+        "the result": ("delivered", 0, ["delivered"]),
+    }[first]
+    recording.close()
+    sweeping_up.close()

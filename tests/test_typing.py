@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -80,6 +79,8 @@ def by_file(found: Iterable[tuple[str, int, str]]) -> Reported:
 
 CHECKERS: dict[str, Callable[[Shop], Reported]] = {"2.0": mypy, "2.1": pyright}
 """One for each series of SQLAlchemy."""
+IN_TURN = [pytest.param("2.0", marks=pytest.mark.soak), "2.1"]
+"""The program passes mypy each time that the project does, with its own environment."""
 
 
 def examine(series: str, wheel: Path) -> Reported:
@@ -91,16 +92,10 @@ def examine(series: str, wheel: Path) -> Reported:
     return CHECKERS[series](Shop(folder, python))
 
 
-@pytest.fixture(scope="module")
-def reports() -> dict[str, Reported]:
-    with TemporaryDirectory(prefix="outbox-shops-") as folder, ThreadPoolExecutor() as pool:
-        wheel = build(Path(folder))
-        return dict(zip(CHECKERS, pool.map(lambda series: examine(series, wheel), CHECKERS), strict=True))
-
-
-@pytest.fixture(params=CHECKERS)
-def reported(request: pytest.FixtureRequest, reports: dict[str, Reported]) -> Reported:
-    return reports[request.param]
+@pytest.fixture(scope="module", params=IN_TURN)
+def reported(request: pytest.FixtureRequest) -> Reported:
+    with TemporaryDirectory(prefix="outbox-shops-") as folder:
+        return examine(request.param, build(Path(folder)))
 
 
 def test_a_program_with_every_name_of_the_library_passes(reported: Reported) -> None:

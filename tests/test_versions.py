@@ -34,11 +34,12 @@ from tests.steps import (
     outcome,
     row,
 )
+from worker.by_hand import NotPossible, discard
 from worker.indexer import index_some
 from worker.looking import Looker
 from worker.ports import announce_nothing
 from worker.recorder import Recorder
-from worker.replay import NotPossible, discard, replay
+from worker.replays.replaying import replay
 from worker.store.transactions import Store
 from worker.verdicts import Verdict
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +19,10 @@ import config
 from config import AlertSettings, Configuration, Pause, Settings
 from orderflow_outbox.tables import engine_seen, incident, last_delivery
 from simulator import Options
-from tests.databases import on_sqlite
-from tests.desks import Desk
-from tests.rig import PROJECT, Place, engine_of, eventually, rig
+from tests.databases import on_sqlite, on_sqlite_first
+from tests.desks import Desk, write_at_once
+from tests.nursery import Program
+from tests.rig import Place, engine_of, eventually, rig
 from tests.shell import Shell
 from tests.steps import (
     ALERT_TIMES,
@@ -42,10 +43,10 @@ from tests.steps import (
 )
 from worker import watching as acting
 from worker.alerts import send_due_alerts
+from worker.by_hand import cancel, hold, resume
 from worker.identity import MACHINE, new_engine_name
 from worker.ports import Step, announce_nothing
 from worker.pulse import Pulse
-from worker.replay import cancel, hold, resume
 from worker.store import gates, watching
 from worker.store.causes import BREAKER_OPEN, note_incident, resolve_incidents
 from worker.store.transactions import Store
@@ -222,17 +223,13 @@ def test_the_disk_of_another_machine_is_left_to_its_own_engines_while_it_has_any
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
 def store(engine: Engine, clock: Clock) -> Store:
     return Store(engine, clock)
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    write_at_once(monkeypatch)
     return Desk(tmp_path)
 
 
@@ -290,6 +287,7 @@ def test_a_destination_that_nothing_is_delivered_to_is_told_and_told_to_be_over(
     assert watched.told == [("nothing-delivered", "opened"), ("nothing-delivered", "resolved")]
 
 
+@on_sqlite_first
 def test_a_destination_at_which_every_attempt_fails_is_told_and_told_to_be_over(
     engine: Engine, store: Store, clock: Clock, watched: Watched
 ) -> None:
@@ -322,6 +320,7 @@ def finish_all(store: Store, verdict: Verdict) -> None:
     assert recorder(store).record([outcome(each, verdict) for each in claim_all(store).claims])
 
 
+@on_sqlite_first
 def test_a_message_that_waits_while_others_are_delivered_is_warned_of(
     engine: Engine, store: Store, clock: Clock, watched: Watched
 ) -> None:
@@ -337,6 +336,7 @@ def test_a_message_that_waits_while_others_are_delivered_is_warned_of(
     assert alert["oldest_age_seconds"] >= SETTINGS.oldest_due.total_seconds()
 
 
+@on_sqlite_first
 def test_a_destination_that_is_held_or_has_an_open_breaker_is_not_told_of_twice(
     engine: Engine, store: Store, clock: Clock, watched: Watched
 ) -> None:
@@ -363,6 +363,7 @@ def test_a_destination_that_is_held_or_has_an_open_breaker_is_not_told_of_twice(
     assert "nothing-delivered" in {each["cause"] for each in rows(engine, incident)}
 
 
+@on_sqlite_first
 def test_what_kept_messages_from_a_destination_that_is_no_more_is_over_once_nothing_waits_for_it(
     engine: Engine, store: Store, watched: Watched
 ) -> None:
@@ -378,6 +379,7 @@ def test_what_kept_messages_from_a_destination_that_is_no_more_is_over_once_noth
     assert over == {"main": False, "old": True}
 
 
+@on_sqlite_first
 def test_silent_engines_are_told_by_whoever_looks_and_told_to_be_back(
     engine: Engine, watched: Watched
 ) -> None:
@@ -392,6 +394,7 @@ def test_silent_engines_are_told_by_whoever_looks_and_told_to_be_back(
     assert watched.told[1:] == [("engines-silent", "resolved")]
 
 
+@on_sqlite_first
 def test_a_disk_that_fills_is_told_and_told_to_have_room_again(watched: Watched) -> None:
     watched.free = 0.01
     watched.look()
@@ -418,6 +421,7 @@ def test_many_that_look_at_once_open_one_incident_and_count_it_once(
     assert opened["occurrences"] == 1
 
 
+@on_sqlite_first
 def test_an_open_incident_is_told_how_things_stand_and_written_once_a_minute_at_most(
     engine: Engine, watched: Watched
 ) -> None:
@@ -500,7 +504,7 @@ def watchman(made: Any) -> Iterator[Watchman]:
 @on_sqlite
 def test_engines_that_stop_are_told_by_the_watchman_and_told_to_be_back(place: Place, tmp_path: Path) -> None:
     desk = Desk(tmp_path)
-    hooks = f"[{{ command = {desk.hook.command!r} }}]"
+    hooks = f"[{{ command = {json.dumps(desk.hook.command)} }}]"
     with rig(place, hooks=hooks) as made:
         quickly(made)
         with watchman(made):
@@ -521,7 +525,7 @@ def test_a_watchman_says_once_that_there_is_no_database_and_begins_once_there_is
 
     def read() -> Configuration:
         tries.append(1)
-        return configuration()
+        return config.load(need_secrets=False)
 
     beside = Watchman(read)
     beside.start()
@@ -533,6 +537,7 @@ def test_a_watchman_says_once_that_there_is_no_database_and_begins_once_there_is
     assert "db upgrade" in lines[0]
 
 
+@on_sqlite_first
 def test_health_fails_while_messages_are_due_and_no_engine_is_alive(
     engine: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -550,14 +555,14 @@ def test_health_fails_while_messages_are_due_and_no_engine_is_alive(
 @on_sqlite
 def test_beat_tells_when_no_engine_is_alive(tmp_path: Path, database_url: str) -> None:
     desk = Desk(tmp_path)
-    hooks = f"[{{ command = {desk.hook.command!r} }}]"
+    hooks = f"[{{ command = {json.dumps(desk.hook.command)} }}]"
     with rig(Place(tmp_path, database_url), hooks=hooks) as made:
         quickly(made)
         made.order("SO-1")
-        command = [sys.executable, "-m", "celery", "-A", "tasks", "beat", "--pidfile="]
+        words = ("-A", "tasks", "beat", "--pidfile=")
         (tmp_path / "state").mkdir()
         log = (tmp_path / "beat.log").open("wb")
-        beat = subprocess.Popen(command, cwd=PROJECT, env=made.environment, stdout=log, stderr=log)
+        beat = Program[bytes]("celery", *words, env=made.environment, stdout=log, stderr=log)
         try:
             eventually(lambda: desk.told, 20)
         finally:

@@ -11,15 +11,29 @@ from typing import Any, NamedTuple, Protocol
 
 from hypothesis import strategies as st
 
-from tests.model import AGAIN, CATALOGUE, DONE, ENDED, LEASE, OPEN, Model, New, Row, Told
+from tests.model import (
+    AGAIN,
+    CATALOGUE,
+    DONE,
+    ENDED,
+    JUMP,
+    LEASE,
+    OPEN,
+    QUARANTINED_FROM,
+    Model,
+    New,
+    Row,
+    Told,
+)
 
 
 class Outbox(Protocol):
     """What the model and the real store have in common."""
 
     def enqueue(self, given: New) -> None: ...
-    def claim(self) -> list[int]: ...
+    def claim(self, quarantined: bool = False) -> list[int]: ...
     def record(self, number: int, token: int, told: Told) -> None: ...
+    def die(self, number: int, token: int) -> None: ...
     def sweep(self) -> None: ...
     def replay(self, number: int, force: bool) -> bool: ...
     def discard(self, number: int) -> bool: ...
@@ -33,6 +47,7 @@ class Step(NamedTuple):
 
     Attributes:
         unseen: the shop enqueues without seeing what its message makes obsolete, as where two do so at once.
+        ahead: how far, from now on, the database's clock is ahead of the true time.
     """
 
     what: str
@@ -47,6 +62,7 @@ class Step(NamedTuple):
     carried_out: bool = False
     seconds: float = 1.0
     force: bool = False
+    ahead: float = 0.0
 
 
 VERSIONED = "V"
@@ -55,10 +71,12 @@ ANSWERS = ("good", "busy", "lost", "refuse", "mixed", "omits", "stop", "cut", "c
 OFTEN = {
     "enqueue": 10,
     "claim": 14,
+    "isolate": 3,
     "answer": 22,
-    "crash": 2,
+    "crash": 3,
     "repeat": 2,
     "wait": 9,
+    "jump": 1,
     "sweep": 3,
     "replay": 4,
     "discard": 2,
@@ -79,13 +97,18 @@ STEPS = st.builds(
     carried_out=st.booleans(),
     seconds=st.sampled_from([1.0, 2.0, 2.0, LEASE + 1]),
     force=st.booleans(),
+    ahead=st.sampled_from([-JUMP, 0.0, JUMP]),
 )
 STORIES = st.lists(STEPS, min_size=40, max_size=60)
 
 
 @dataclass
 class Hand:
-    """A claim in an engine's hands."""
+    """A claim in an engine's hands.
+
+    Attributes:
+        ends: when its lease does, by the engine's own clock, which is true as nobody sets it.
+    """
 
     number: int
     token: int
@@ -105,6 +128,14 @@ class World:
         self.recorded: list[tuple[int, int, Told]] = []
         self.taken_in: dict[str, int] = {}
         self.ended: dict[int, str] = {}
+        self.ahead = self.furthest = 0.0
+        self.taken_early: set[str] = set()
+        """Items of messages that may be taken from a holder who still works on them, since the clock was set
+        forward: he may carry them out after somebody has asked and was told that they are not there."""
+
+    @property
+    def true_now(self) -> float:
+        return self.model.now - self.ahead
 
     # The steps.
 
@@ -120,14 +151,17 @@ class World:
         for outbox in (self.model, *self.others):
             outbox.enqueue(New(step.operation, step.key, version, items, step.life, step.unseen))
 
-    def _claim(self, _step: Step) -> None:
-        claimed = self.model.claim()
+    def _claim(self, _step: Step, quarantined: bool = False) -> None:
+        claimed = self.model.claim(quarantined)
         for outbox in self.others:
-            assert outbox.claim() == claimed, "others were claimed"
+            assert outbox.claim(quarantined) == claimed, "others were claimed"
         for number in claimed:
             row = self.model.rows[number]
             self._may_be_sent(row)
-            self.hands.append(Hand(number, row.token, self.model.now + LEASE, row.in_doubt))
+            self.hands.append(Hand(number, row.token, self.true_now + LEASE, row.in_doubt))
+
+    def _isolate(self, step: Step) -> None:
+        self._claim(step, quarantined=True)
 
     def _answer(self, step: Step) -> None:
         if not self.hands:
@@ -138,11 +172,15 @@ class World:
         self._record(hand.number, hand.token, told)
 
     def _crash(self, step: Step) -> None:
-        """An engine dies: nobody learns what became of its request."""
+        """An engine dies: nobody learns what became of its request; in quarantine somebody may."""
         if self.hands:
             hand = self.hands.pop(step.which % len(self.hands))
+            row = self.model.rows[hand.number]
             if hand.carried_out is None:
-                self._carry_out(hand, self.model.rows[hand.number].items, step.carried_out)
+                self._carry_out(hand, row.items, step.carried_out)
+            if row.rescues >= QUARANTINED_FROM and step.force:
+                for outbox in (self.model, *self.others):
+                    outbox.die(hand.number, hand.token)
 
     def _repeat(self, step: Step) -> None:
         """A result is written again, as by an engine whose commit was not answered."""
@@ -151,11 +189,22 @@ class World:
 
     def _wait(self, step: Step) -> None:
         for hand in self.hands:
-            if hand.carried_out is None and hand.ends < self.model.now + step.seconds:
+            if hand.carried_out is None and hand.ends < self.true_now + step.seconds:
                 self._carry_out(hand, self.model.rows[hand.number].items, step.carried_out)
-        self.model.now += step.seconds
+        self._forward(step.seconds)
+
+    def _jump(self, step: Step) -> None:
+        """The database's clock is set: forward, back, or right."""
+        if step.ahead > self.ahead:
+            self.taken_early |= {item for hand in self.hands for item in self.model.rows[hand.number].items}
+        by, self.ahead = step.ahead - self.ahead, step.ahead
+        self.furthest = max(self.furthest, self.ahead)
+        self._forward(by)
+
+    def _forward(self, seconds: float) -> None:
+        self.model.now += seconds
         for outbox in self.others:
-            outbox.forward(step.seconds)
+            outbox.forward(seconds)
 
     def _sweep(self, _step: Step) -> None:
         for outbox in (self.model, *self.others):
@@ -252,7 +301,7 @@ class World:
             if row.split_from is None:  # a child begins with its parent's tries
                 assert row.tries + row.rescues <= row.attempts
             open_yet = row.state == "pending" or row.letter == OPEN
-            if open_yet and any(item in self.taken_in for item in row.items):
+            if open_yet and any(item in self.taken_in.keys() - self.taken_early for item in row.items):
                 assert row.in_doubt, f"message {row.number} may have been carried out, and nobody says so"
             if row.state == "delivered" and row.number not in self._parents():
                 assert all(item in self.taken_in for item in row.items), "delivered, and never taken in"
@@ -280,11 +329,14 @@ class World:
     # The end of every story.
 
     def come_to_an_end(self) -> None:
-        """All goes well from now on, and a person replays what is dead: everything is settled."""
+        """All goes well from now on, the clock too; a person replays what is dead: everything is settled."""
+        self.take(Step("jump", ahead=0.0))
+        self.take(Step("wait", seconds=self.furthest))  # what is due by a clock that was ahead is due by then
         for _ in range(60):
             self.take(Step("wait", seconds=LEASE + 1))
             self.take(Step("sweep"))
             self.take(Step("claim"))
+            self.take(Step("isolate"))
             while self.hands:
                 self.take(Step("answer"))
             for row in list(self.model.rows):

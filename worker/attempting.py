@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from traceback import format_tb
 
@@ -29,6 +31,26 @@ LEASE_MARGIN = 0.1
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request that was sent, with what came of it, not judged yet.
+
+    Attributes:
+        question: the check that was made instead, if any.
+        reply: None where the wait for it was cut short.
+        started: when it was sent, in seconds after the claim.
+        seconds: how long it took.
+    """
+
+    claim: Claim
+    operation: Operation
+    question: Question | None
+    request: Request
+    reply: Reply | Failure | None
+    started: float
+    seconds: float
+
+
 class Attempter:
     """Makes attempts for one engine.
 
@@ -36,6 +58,7 @@ class Attempter:
         configuration: the destinations with their deadlines, and the operations known.
         transport: sends requests.
         lease: how long a claim is held.
+        monotonic: the process's clock, by which leases are watched.
 
     Raises:
         SecretMissing: a destination's password is not to be had.
@@ -46,6 +69,7 @@ class Attempter:
         configuration: Configuration,
         transport: Transport,
         lease: timedelta,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._destinations = configuration.destinations
         self._builders = {name: RequestBuilder(each) for name, each in self._destinations.items()}
@@ -54,10 +78,15 @@ class Attempter:
         self._checks = Checks(configuration.queries, self._judge)
         self._schemas = Schemas(configuration.schemas)
         self._transport = transport
+        self._monotonic = monotonic
         self._lease_seconds = lease.total_seconds()
         self._margin = LEASE_MARGIN * self._lease_seconds
 
     async def attempt(self, claim: Claim, lease_ends: float) -> Outcome:
+        """Send `claim` and judge the answer; see `ask` and `judge`."""
+        return self.judge(await self.ask(claim, lease_ends))
+
+    async def ask(self, claim: Claim, lease_ends: float) -> Answered | Outcome:
         """Send `claim` unless its lease or its life would end first; never raises.
 
         Args:
@@ -77,7 +106,7 @@ class Attempter:
         operation = self._catalogue.get(claim.operation)
         if operation is None:
             return self.unsent(claim, _unknown(claim))
-        waited = max(0.0, time.monotonic() - (lease_ends - self._lease_seconds))
+        waited = max(0.0, self._monotonic() - (lease_ends - self._lease_seconds))
         now = claim.claimed_at + timedelta(seconds=waited)
         over = expiry(claim, now, destination.retry_policy(claim.operation))
         if over is not None:
@@ -96,28 +125,38 @@ class Attempter:
         operation: Operation,
         question: Question | None,
         request: Request,
-    ) -> Outcome:
+    ) -> Answered | Outcome:
         deadline = self._destinations[claim.destination].attempt_deadline.total_seconds()
-        started = time.monotonic()
+        started = self._monotonic()
         if started + deadline + self._margin > lease_ends:
             return self.unsent(claim)
-        try:
+        reply = None
+        with suppress(asyncio.CancelledError):  # stopped at the bound: the outcome is unknown
             reply = await self._transport.send(request, deadline)
             come_by(Failpoint.AFTER_REPLY)
-        except asyncio.CancelledError:  # stopped at the bound: the outcome is unknown
+        started_after = max(0.0, started - (lease_ends - self._lease_seconds))
+        seconds = self._monotonic() - started
+        return Answered(claim, operation, question, request, reply, started_after, seconds)
+
+    def judge(self, answered: Answered | Outcome) -> Outcome:
+        """Judge what came of a request; what was not sent has its outcome already. Never raises."""
+        if isinstance(answered, Outcome):
+            return answered
+        claim, operation, question = answered.claim, answered.operation, answered.question
+        masking, reply = self._builders[claim.destination].masking, answered.reply
+        if reply is None:
             outcome = Outcome(claim, None, in_doubt=True)
+        elif isinstance(reply, Failure):
+            outcome = self._judged(claim, operation, question, masking.failure(reply))
         else:
-            masking = self._builders[claim.destination].masking
-            if isinstance(reply, Failure):
-                reply = masking.failure(reply)
             outcome = self._judged(claim, operation, question, reply)
-            if isinstance(reply, Reply) and masking.finds(reply):
+            if masking.finds(reply):
                 outcome = retold(outcome, self._judged(claim, operation, question, masking.reply(reply)))
         return replace(
             outcome,
-            request=request,
-            started_after=max(0.0, started - (lease_ends - self._lease_seconds)),
-            seconds=time.monotonic() - started,
+            request=answered.request,
+            started_after=answered.started,
+            seconds=answered.seconds,
             checked_by=None if question is None else question.query.name,
         )
 
@@ -140,14 +179,20 @@ class Attempter:
                 checked = self._checks.verdict(question, claim, reply)
                 return Outcome(claim, checked.verdict, reply=answer, in_doubt=not checked.settled)
             verdict, items = self._judge.judge(
-                reply, claim.destination, operation, claim.in_doubt, claim.claimed_at, claim.payload
+                reply,
+                claim.destination,
+                operation,
+                claim.in_doubt,
+                claim.claimed_at,
+                claim.payload,
+                claim.edited,
             )
         except Exception as error:
             text = f"judging the reply failed: {type(error).__name__}"
             _log(claim, text, error)
             unknown = RetryLater(Why("not_judged", text, "engine"), systemic=False)
             return Outcome(claim, unknown, reply=answer, in_doubt=True)
-        in_doubt = claim.in_doubt or leaves_in_doubt(reply)
+        in_doubt = claim.in_doubt or leaves_in_doubt(reply, verdict)
         if isinstance(verdict, Delivered):
             in_doubt = False
         elif not all(item.mentioned for item in items):

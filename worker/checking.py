@@ -22,7 +22,17 @@ from .deliveries import Claim, Failure, Reply
 from .rules import Judge
 from .rules.checking import CheckJudge
 from .rules.words import in_one_line
-from .verdicts import CHECK_UNCLEAR, Delivered, Hold, RetryLater, Verdict, Why
+from .verdicts import (
+    CHECK_UNCLEAR,
+    DUPLICATE,
+    HAS_IT_ALREADY,
+    Delivered,
+    Hold,
+    Refused,
+    RetryLater,
+    Verdict,
+    Why,
+)
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +103,8 @@ class Checks:
         if told is None:
             return Checked(self._untold(question, claim, reply), settled=False)
         presence, why = told
+        if presence is Presence.PRESENT and claim.edited:
+            return Checked(Refused(Why(DUPLICATE, HAS_IT_ALREADY, why.rule)), settled=False)
         if presence is Presence.PRESENT:
             return Checked(Delivered(why), settled=True)
         at_once = RetryLater(why, systemic=False, after=timedelta(), spends_try=False)

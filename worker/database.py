@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from psycopg.pq import Conninfo
 from pydantic import SecretStr
 from sqlalchemy import URL, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
@@ -19,8 +18,8 @@ from orderflow_outbox.sqlite import prepare
 
 CONNECTIONS = 2
 """What an engine needs at most: one for its store thread, one for its alerts."""
+NAME = "orderflow-outbox"
 POSTGRESQL: dict[str, Any] = {
-    "application_name": "orderflow-outbox",
     "connect_timeout": 5,
     # A cut cable is noticed within 25 s (10 + 3 x 5), or 15 s after something was sent into it.
     "keepalives_idle": 10,
@@ -35,12 +34,16 @@ _REFUSED = "FATAL:"
 """How the word of a server that turns a connection down begins."""
 
 
-def connect(url: SecretStr, must_exist: bool = False) -> Engine:
+def connect(
+    url: SecretStr, must_exist: bool = False, connections: int = CONNECTIONS, name: str = NAME
+) -> Engine:
     """Return an engine for `url`; SQLite's folder is made where it is missing, mode 0700.
 
     Args:
         url: SQLAlchemy's address of the database.
         must_exist: whether a SQLite file that is not there is refused, or made.
+        connections: how many are kept open at most.
+        name: what PostgreSQL lists them by.
 
     Raises:
         ConfigError: the file is not there, the address cannot be read, or its driver is not installed.
@@ -48,7 +51,7 @@ def connect(url: SecretStr, must_exist: bool = False) -> Engine:
     try:
         parsed = make_url(url.get_secret_value())
         if parsed.get_backend_name() == "postgresql":
-            return _postgresql(parsed)
+            return _postgresql(parsed, connections, name)
         engine = create_engine(parsed, hide_parameters=True)
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
         raise ConfigError(
@@ -100,19 +103,22 @@ def trouble(error: DBAPIError) -> str:
     return f"the database does not answer: {told}: start it, or mend database_url"
 
 
-def _postgresql(url: URL) -> Engine:
+def _postgresql(url: URL, connections: int, name: str) -> Engine:
+    from psycopg.pq import Conninfo  # only who has a PostgreSQL waits for this to be read
+
     known = {each.keyword.decode() for each in Conninfo.get_defaults()}
-    for name in url.query.keys() - known:
+    for option in url.query.keys() - known:
         raise ConfigError(
-            [f"database_url has the option {name!r}, which libpq does not know: take it out of the address"]
+            [f"database_url has the option {option!r}, which libpq does not know: take it out of the address"]
         )
-    ours = {name: value for name, value in POSTGRESQL.items() if name not in url.query}
+    all_ours = {**POSTGRESQL, "application_name": name}
+    ours = {option: value for option, value in all_ours.items() if option not in url.query}
     return create_engine(
         url.set(drivername="postgresql+psycopg"),
         connect_args=ours,
         # Said in each BEGIN: a default of the database's or the role's would fail our statements.
         isolation_level="READ COMMITTED",
-        pool_size=CONNECTIONS,
+        pool_size=connections,
         hide_parameters=True,
     )
 

@@ -10,6 +10,9 @@ from orderflow_outbox import State
 
 from .verdicts import ItemResult, Verdict, Why
 
+UNMISTAKABLE = frozenset({429, 503})
+"""Statuses that tell of the destination, whatever was sent (RFC 6585 section 4, RFC 9110 section 15.6.4)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -19,6 +22,8 @@ class Claim:
         token: the fencing token; whoever no longer holds it can write nothing.
         attempt: the number of this attempt, from 1.
         tries: failures counted against the schedule so far.
+        edited: whether its document is another than that which was sent under its order's first identity.
+        replay_of: the dead message that this one sends again; None for any other.
         claimed_at: the moment of the claim by the database's clock.
     """
 
@@ -34,8 +39,10 @@ class Claim:
     attempt: int
     tries: int
     in_doubt: bool
+    edited: bool
     created_at: datetime
     expires_at: datetime | None
+    replay_of: int | None
     payload: bytes | None
     query: Mapping[str, str]
     headers: Mapping[str, str]
@@ -44,13 +51,18 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An HTTP request ready to send. `headers` hold the credentials, `shown_headers` mask them."""
+    """An HTTP request ready to send. `headers` hold the credentials, `shown_headers` mask them.
+
+    Attributes:
+        private_addresses: whether it may go to an inner address.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str]
     shown_headers: Mapping[str, str]
     body: bytes | None
+    private_addresses: bool = False
 
     @property
     def line(self) -> str:
@@ -80,7 +92,7 @@ class Failure:
     """No answer.
 
     Attributes:
-        reason: a code, such as `connect_failed`, `timeout`, `connection_lost`.
+        reason: a code, such as `connect_failed`, `timeout`, `connection_lost`, `address_refused`.
         text: one line for a person.
         bytes_may_have_left: False only when the connection was never made.
     """
@@ -113,6 +125,15 @@ class Outcome:
     checked_by: str | None = None
     checkable: bool = False
     probe: bool = False
+
+    @property
+    def is_unmistakable(self) -> bool:
+        """Whether no message can bring about such a failure: nothing was sent, or the reply says so itself.
+
+        Others are not so clear: a message may crash the receiver, which then answers 500, or 502, or not
+        at all.
+        """
+        return not self.in_doubt if self.reply is None else self.reply.status in UNMISTAKABLE
 
 
 @dataclass(frozen=True, slots=True)

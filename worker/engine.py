@@ -65,6 +65,7 @@ class Engine:
         transport: sends requests.
         wake: asks the other engines to look, when this one found more than it can take.
         announce: tells watchers of each message's steps.
+        monotonic: the process's clock.
     """
 
     def __init__(
@@ -74,30 +75,26 @@ class Engine:
         transport: Transport,
         wake: Wake,
         announce: Announce,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         settings = configuration.settings
         self._store = store
-        self._configuration = configuration
         self._destinations = configuration.destinations
         self._settings = settings
         self._transport = transport
         self._wake_siblings = wake
+        self._monotonic = monotonic
         alert_times = AlertTimes(settings.alerts.grouping, settings.alerts.reminder)
         self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="outbox-store")
-        self._holding = Holding(store, self._destinations, settings.engine.lease, self._in_store_thread)
-        pulse = Pulse(announce, self._holding.engine)
+        lease = settings.engine.lease
+        self._holding = Holding(store, self._destinations, lease, self._in_store_thread, monotonic)
+        pulse = Pulse(announce, self._holding.engine, monotonic)
         self._recorder = Recorder(store, configuration, alert_times, pulse)
-        self._looker = Looker(
-            store,
-            settings.engine.lease,
-            configuration.catalogue.superseded_by,
-            {name: each.pauses for name, each in self._destinations.items()},
-            self._holding.engine,
-        )
+        self._looker = Looker.by(configuration, store, self._holding.engine, monotonic=monotonic)
         self._due = frozenset[str]()
         self._in_hand = InHand(self._destinations)
-        self._rooms = Room(self._destinations, self._holding, self._in_hand)
-        attempter = Attempter(configuration, transport, settings.engine.lease)
+        self._rooms = Room(self._destinations, self._holding, self._in_hand, monotonic)
+        attempter = Attempter(configuration, transport, lease, monotonic)
         self._sending = Sending(self._holding, self._in_hand, attempter, announce, self._came_of)
         self._results: list[Outcome] = []
         self._results_ready = asyncio.Event()
@@ -117,13 +114,14 @@ class Engine:
             self._is_busy,
             self.wake,
             pulse,
+            monotonic,
         )
 
     # What the outside may ask for; call these from the engine's own loop.
 
     def wake(self) -> None:
         """Look for due messages now."""
-        self._look_again_at = time.monotonic() + LOOK_AGAIN_SECONDS
+        self._look_again_at = self._monotonic() + LOOK_AGAIN_SECONDS
         self._woken = True
         self._stir.set()
 
@@ -153,6 +151,7 @@ class Engine:
                     self._chores.stop()
                 await self._drain()
                 await self._until_recorded()
+                await self._chores.ended(LAST_RECORD_SECONDS)
                 with suppress(Exception):  # they lapse by themselves
                     await self._holding.give_back()
         finally:
@@ -171,7 +170,7 @@ class Engine:
 
     async def _claim(self) -> Look:
         poll = self._settings.engine.poll.total_seconds()
-        if time.monotonic() >= self._look_again_at:
+        if self._monotonic() >= self._look_again_at:
             self._look_again_at = float("inf")
         if self._recorder.is_stuck:
             return Look(wait=poll)
@@ -241,8 +240,8 @@ class Engine:
     async def _drain(self) -> None:
         """Give back what waits, finish what is in progress within the bound, then cut it short."""
         self._sending.give_back(self._destinations)
-        ends = time.monotonic() + self._settings.engine.drain.total_seconds()
-        while self._in_hand.are_sending and (left := ends - time.monotonic()) > 0:
+        ends = self._monotonic() + self._settings.engine.drain.total_seconds()
+        while self._in_hand.are_sending and (left := ends - self._monotonic()) > 0:
             await self._in_hand.finished(min(left, RENEWED_EVERY_SECONDS))
             with suppress(Exception):  # should they lapse, another engine's are too many beside them
                 await self._holding.renew({name: self._in_hand.sending(name) for name in self._destinations})
@@ -250,10 +249,10 @@ class Engine:
 
     async def _until_recorded(self) -> None:
         """Wait until every result is written; past the bound the leases run out instead."""
-        ends = time.monotonic() + LAST_RECORD_SECONDS
+        ends = self._monotonic() + LAST_RECORD_SECONDS
         while self._results:
             self._stir.clear()
-            if not await happened(self._stir, ends - time.monotonic()):
+            if not await happened(self._stir, ends - self._monotonic()):
                 log.error("%d results could not be written before the stop", len(self._results))
                 return
 
@@ -261,13 +260,13 @@ class Engine:
 
     async def _rest(self, look: Look) -> None:
         """Sleep until woken, until the next due time, or until there is room for more that is due."""
-        now, wait = time.monotonic(), look.wait
+        now, wait = self._monotonic(), look.wait
         if not self._recorder.is_stuck:
             wait = min(wait, max(0.0, self._holding.seconds_left(self._wanted())))
         ends = min(now + wait, self._look_again_at)
         while not (self._stopping or self._woken or look.full & self._room().keys()):
             self._stir.clear()
-            if not await happened(self._stir, ends - time.monotonic()):
+            if not await happened(self._stir, ends - self._monotonic()):
                 break
         self._expecting = self._woken or bool(look.full)
         self._woken = False
@@ -282,7 +281,7 @@ class Engine:
         return bool(self._results) or self._in_hand.are_waiting or self._in_hand.are_sending
 
     def _rouse_siblings(self) -> None:
-        now = time.monotonic()
+        now = self._monotonic()
         if now - self._siblings_woken_at >= WAKE_SIBLINGS_SECONDS:
             self._siblings_woken_at = now
             self._wake_siblings()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import uvloop
 
 from .engine import Engine
+from .watchdog import ended_if_hung
 
 START_SECONDS = 3.0
 """Celery gives a child 4 s to get ready."""
@@ -19,14 +20,20 @@ log = logging.getLogger(__name__)
 
 
 class EngineThread:
-    """Runs the engine that `build` makes; build is called in the thread, inside its event loop.
+    """Runs the engine that `build` makes; it is called in the thread, inside its event loop.
 
     An engine that breaks is built anew after a second: what it held is taken over when its leases
     run out.
+
+    Args:
+        build: makes the engine.
+        hung_after: the process is ended once its event loop has stood still for so many seconds, for somebody
+            else to start another; None where it is not this thread's alone.
     """
 
-    def __init__(self, build: Callable[[], Engine]) -> None:
+    def __init__(self, build: Callable[[], Engine], hung_after: float | None = None) -> None:
         self._build = build
+        self._hung_after = hung_after
         self._thread = threading.Thread(target=self._run, name="outbox-engine", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._engine: Engine | None = None
@@ -78,6 +85,7 @@ class EngineThread:
         if self._stopping.is_set():
             self._engine.stop()
         try:
-            await self._engine.run()
+            with ended_if_hung(self._hung_after):
+                await self._engine.run()
         finally:
             self._engine = None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from dataclasses import dataclass
 
 from pydantic import SecretStr
 
 from config import Settings
+
+from .generated import generated_password
 
 PASSWORD_FILE = "flower-password"  # noqa: S105 (a file's name)
 
@@ -31,16 +31,5 @@ def flower_login(settings: Settings) -> FlowerLogin:
     given = settings.flower.password.read()
     if given is not None:
         return FlowerLogin(settings.flower.user, given, "")
-    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = settings.state_dir / PASSWORD_FILE
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        known = file.read_text(encoding="utf-8").strip()
-        if known:
-            return FlowerLogin(settings.flower.user, SecretStr(known), str(file))
-        descriptor = os.open(file, os.O_WRONLY | os.O_TRUNC, 0o600)
-    password = secrets.token_urlsafe(18)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(password + "\n")
-    return FlowerLogin(settings.flower.user, SecretStr(password), str(file))
+    made = generated_password(settings.state_dir, PASSWORD_FILE)
+    return FlowerLogin(settings.flower.user, made.password, str(made.file))

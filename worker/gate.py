@@ -18,14 +18,13 @@ from . import breaker as breakers
 from . import rate, throttle
 from .breaker import CLOSED, Breaker, BreakerState, Result
 from .deliveries import Outcome
+from .limits import NO_LIMITS, Limits, limited
 from .rate import Bucket
 from .throttle import Answers, Window
 from .verdicts import Hold, RetryLater, Why
 
 OPEN = "open"
 REFUSALS_BEFORE_HOLD = 3
-UNMISTAKABLE = frozenset({429, 503})
-"""Statuses that tell of the destination, whatever was sent (RFC 6585 section 4, RFC 9110 section 15.6.4)."""
 THE_SERVICE = "the service"
 """Who holds a destination that lets nobody in."""
 
@@ -43,6 +42,7 @@ class Gate:
         window: None while nothing is known of how the destination answers.
         bucket: None while no rate has been kept.
         paused_until: what the destination asked for.
+        limits: set by a person, below those of the configuration.
     """
 
     state: str = OPEN
@@ -54,6 +54,7 @@ class Gate:
     window: Window | None = None
     bucket: Bucket | None = None
     paused_until: datetime | None = None
+    limits: Limits = NO_LIMITS
 
     @property
     def is_held(self) -> bool:
@@ -98,6 +99,7 @@ def is_failure(outcome: Outcome) -> bool:
 
 def after(gate: Gate, outcome: Outcome, now: datetime, destination: Destination) -> Gate:
     """Return the gate after what came of one more message."""
+    destination = limited(destination, gate.limits)
     if isinstance(outcome.verdict, Hold):
         return _after_refusal(gate, outcome, outcome.verdict.why, now, destination)
     if is_failure(outcome):
@@ -124,9 +126,7 @@ def _after_good(gate: Gate, outcome: Outcome, now: datetime, destination: Destin
 def _after_failure(gate: Gate, outcome: Outcome, now: datetime, destination: Destination) -> Gate:
     verdict = outcome.verdict
     assert isinstance(verdict, RetryLater)  # noqa: S101 (that is what a failure is)
-    result = Result(
-        outcome.claim.id, failed=True, probe=outcome.probe, unmistakable=_is_unmistakable(outcome)
-    )
+    result = Result(outcome.claim.id, failed=True, probe=outcome.probe, unmistakable=outcome.is_unmistakable)
     breaker = breakers.after(gate.breaker, result, now, destination.breaker)
     window = gate.window and throttle.failed(gate.window, begun_at(outcome), now)
     opens = gate.breaker.is_closed and not breaker.is_closed
@@ -144,14 +144,6 @@ def _after_failure(gate: Gate, outcome: Outcome, now: datetime, destination: Des
         prober=None if outcome.probe else gate.prober,
         paused_until=paused,
     )
-
-
-def _is_unmistakable(outcome: Outcome) -> bool:
-    """Tell whether no message can bring about such a failure: nothing was sent, or it says so itself.
-
-    Others are not so clear: a message may crash the receiver, which then answers 500, or 502, or not at all.
-    """
-    return not outcome.in_doubt if outcome.reply is None else outcome.reply.status in UNMISTAKABLE
 
 
 def _after_refusal(gate: Gate, outcome: Outcome, why: Why, now: datetime, destination: Destination) -> Gate:
@@ -253,6 +245,7 @@ def admit(
         all_wanted: what all engines together have a use for.
         lease: after which a probe that was not reported on is given up.
     """
+    destination = limited(destination, gate.limits)
     gate = _with_tokens(gate, engine, ask, now, destination)
     paused = gate.is_paused(now) or paused_by_calendar(destination.pauses, now) is not None
     shut = paused or gate.is_held_by_hand

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from config import Pause, paused_operations
+from config import Configuration, Pause, paused_operations
 
 from .deliveries import Claim
 from .failpoints import Failpoint, come_by
@@ -53,6 +53,7 @@ class Looker:
         superseded_by: by an operation, those whose later messages make its own obsolete.
         pauses: of destinations, by the calendar.
         engine: the name that this engine makes probes by.
+        quarantined: whether it looks for what is in quarantine, instead of all else.
         longest_wait: seconds until the next look when nothing is due.
         monotonic: the process's clock, by which leases are watched.
     """
@@ -64,6 +65,7 @@ class Looker:
         superseded_by: SupersededBy = MappingProxyType({}),
         pauses: Mapping[str, Sequence[Pause]] = MappingProxyType({}),
         engine: str = "",
+        quarantined: bool = False,
         longest_wait: float = 1.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -72,9 +74,30 @@ class Looker:
         self._superseded_by = superseded_by
         self._pauses = pauses
         self._engine = engine
+        self._quarantined = quarantined
         self._longest_wait = longest_wait
         self._monotonic = monotonic
         self._frontier = Frontier()
+
+    @classmethod
+    def by(
+        cls,
+        configuration: Configuration,
+        store: Store,
+        engine: str = "",
+        quarantined: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> Looker:
+        """Return one that looks as the configuration says."""
+        return cls(
+            store,
+            configuration.settings.engine.lease,
+            configuration.catalogue.superseded_by,
+            {name: each.pauses for name, each in configuration.destinations.items()},
+            engine,
+            quarantined,
+            monotonic=monotonic,
+        )
 
     def look(self, room: Mapping[str, int], *, expecting: bool = False) -> Look:
         """Claim due messages of the destinations in `room`, up to the number given for each.
@@ -162,7 +185,10 @@ class Looker:
 
     def _wait(self, transaction: Transaction, name: str) -> float:
         """Return the seconds until the next message of a destination is due; none when it is by now."""
-        due_at, now = next_due(transaction, name, self._frontier.since(name)), transaction.now
+        due_at, now = (
+            next_due(transaction, name, self._frontier.since(name), self._quarantined),
+            transaction.now,
+        )
         self._frontier.met(name, min(due_at or now, now))
         return self._longest_wait if due_at is None else (due_at - now).total_seconds()
 
@@ -187,6 +213,7 @@ class Looker:
                 self._frontier.since(name),
                 paused_operations(self._pauses.get(name, ()), transaction.now),
                 unless_shut,
+                self._quarantined,
             )
             for name in names
         }

@@ -33,7 +33,7 @@ class Masking:
     """
 
     def __init__(self, credentials: Iterable[str]) -> None:
-        forms = {form for each in credentials for form in _forms(each) if each}
+        forms = {form for each in credentials for form in forms_of(each) if each}
         # The longest first: one may be a part of another.
         self._forms = sorted(forms, key=len, reverse=True)
         self._bytes = [form.encode() for form in self._forms]
@@ -62,10 +62,11 @@ class Masking:
         return replace(reply, headers=headers, body=body)
 
 
-def _forms(credential: str) -> tuple[str, ...]:
-    quoted = (quote(credential), quote(credential, safe=""), quote_plus(credential))
-    texts = (credential, json.dumps(credential)[1:-1])
-    return *texts, *map(escape, texts), escape(escape(credential)), *quoted
+def forms_of(text: str) -> tuple[str, ...]:
+    """Return a text as it is, and as an address, a JSON document or a page has it."""
+    quoted = (quote(text), quote(text, safe=""), quote_plus(text))
+    texts = (text, json.dumps(text)[1:-1])
+    return *texts, *map(escape, texts), escape(escape(text)), *quoted
 
 
 def retold(outcome: Outcome, shown: Outcome) -> Outcome:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Protocol
 
+from orderflow_outbox import State
+
 from .deliveries import Claim
 
 
@@ -15,6 +17,19 @@ class Step(StrEnum):
     DELIVERED = "delivered"
     RETRIED = "retried"
     DEAD = "dead"
+    SUPERSEDED = "superseded"
+
+
+_LAST_STEPS = {
+    State.DELIVERED: Step.DELIVERED,
+    State.DEAD: Step.DEAD,
+    State.SUPERSEDED: Step.SUPERSEDED,
+}
+
+
+def step_to(state: State) -> Step:
+    """Return the step by which an attempt brings a message to a state."""
+    return _LAST_STEPS.get(state, Step.RETRIED)
 
 
 class Wake(Protocol):

@@ -15,7 +15,6 @@ from .deliveries import Failure, Reply, Request
 from .masking import Masking, verdict_retold
 from .requests import RequestBuilder
 from .rules import Judge
-from .transport import Transport
 from .verdicts import Verdict
 
 
@@ -76,6 +75,8 @@ def prepared(
 
 async def ask(configuration: Configuration, query: PreparedQuery) -> QueryAnswer:
     """Send a query and judge the answer by the rules; nothing is raised for what a receiver does."""
+    from .transport import Transport  # only who asks waits for this to be read
+
     deadline = configuration.destinations[query.destination].attempt_deadline.total_seconds()
     operation = configuration.queries.by_name[query.name].as_operation(query.name)
     begun = time.monotonic()

@@ -22,7 +22,7 @@ from .deliveries import Outcome, Settlement
 from .excerpts import cut_text
 from .failpoints import Failpoint, come_by
 from .gatekeeper import Gatekeeper
-from .ports import Announce, Step
+from .ports import Announce, Step, step_to
 from .settling import obsolete, settle, when_dead
 from .store.causes import AlertTimes
 from .store.obsolescence import outdated
@@ -32,7 +32,6 @@ from .switch import LoggedSwitch
 
 GROUP_SIZE = 250
 RETRY_SECONDS = 0.5
-
 log = logging.getLogger(__name__)
 
 
@@ -139,7 +138,7 @@ class Recorder:
         verdict = settlement.outcome.verdict
         if verdict is None:
             return
-        step = {State.DELIVERED: Step.DELIVERED, State.DEAD: Step.DEAD}.get(settlement.state, Step.RETRIED)
+        step = step_to(settlement.state)
         text = (settlement.death or verdict.why).text
         if step is not Step.DELIVERED and settlement.outcome.reply is not None:
             text = cut_text(text, settlement.claim.payload)

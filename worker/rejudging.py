@@ -54,5 +54,11 @@ def rejudge(
 def judged_again(stored: StoredReply, judge: Judge, operation: Operation) -> Judgement:
     """Return what the rules make of a stored reply, as at the moment when it came."""
     return judge.judge(
-        stored.reply, stored.destination, operation, stored.in_doubt, stored.judged_at, stored.payload
+        stored.reply,
+        stored.destination,
+        operation,
+        stored.in_doubt,
+        stored.judged_at,
+        stored.payload,
+        stored.edited,
     )

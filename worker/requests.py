@@ -10,6 +10,8 @@ import base64
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
+from pydantic import SecretStr
+
 from config import Authentication, Destination
 from orderflow_outbox import Operation
 
@@ -23,6 +25,9 @@ USER_AGENT = "orderflow-outbox"
 class RequestBuilder:
     """Builds the requests of messages and of queries for one destination; reads its password once.
 
+    Args:
+        password: by default the destination's, read from its place.
+
     Attributes:
         masking: finds the destination's credentials in replies.
 
@@ -30,12 +35,12 @@ class RequestBuilder:
         SecretMissing: the password is not to be had.
     """
 
-    def __init__(self, destination: Destination) -> None:
+    def __init__(self, destination: Destination, password: SecretStr | None = None) -> None:
         self._destination = destination
-        password = destination.secret().get_secret_value()
-        self._credentials = _credentials(destination, password)
+        secret = (password or destination.secret()).get_secret_value()
+        self._credentials = _credentials(destination, secret)
         # Basic travels with its scheme before it; alone it is the credential all the same.
-        self.masking = Masking([password, *_encoded(destination, password)])
+        self.masking = Masking([secret, *_encoded(destination, secret)])
 
     def build(self, claim: Claim, operation: Operation) -> Request:
         """Return the request of `claim`; the same claim always gives the same request."""
@@ -79,6 +84,7 @@ class RequestBuilder:
             headers=headers,
             shown_headers=masked(headers),
             body=body,
+            private_addresses=self._destination.private_addresses,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from orderflow_outbox import schema
@@ -13,6 +13,7 @@ from orderflow_outbox.schema import check_version
 from orderflow_outbox.tables import CURRENT_VERSION
 
 from .database import trouble
+from .store import text_index
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -22,20 +23,29 @@ class DatabaseAway(OutboxError):
 
 
 def upgrade(engine: Engine) -> int:
-    """Bring the tables to the current version; return the version there was before (0 for none)."""
+    """Bring the tables to the current version; return the version there was before (0 for none).
+
+    The index of texts is made too, where the database lets it.
+    """
     before = version_of(engine) or 0
     if before > CURRENT_VERSION:
         check_version(before)
+    with engine.begin() as connection:
+        if before < CURRENT_VERSION:
+            _migrate(connection)
+        text_index.ensure(connection)
+    return before
+
+
+def _migrate(connection: Connection) -> None:
     # Only who upgrades waits for this to be read: every command and child starts by the other functions.
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    return before
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def version_of(engine: Engine) -> int | None:

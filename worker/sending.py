@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from .attempting import Attempter
+from .attempting import Answered, Attempter
 from .deliveries import Claim, Outcome
 from .holding import Holding
 from .in_hand import InHand, Waiting
@@ -77,8 +78,13 @@ class Sending:
         try:
             probe = self._holding.begins(destination)
             self._announce(Step.STARTED, claim, "", 0.0)
-            outcome = await self._attempter.attempt(claim, lease_ends)
+            answered = await self._attempter.ask(claim, lease_ends)
         finally:
             self._holding.slots[destination].free_one()
             self._in_hand.sent(destination)
+        # Where many are answered at once, their slots shall not wait until all are judged.
+        asyncio.get_running_loop().call_soon(self._judge, answered, probe)
+
+    def _judge(self, answered: Answered | Outcome, probe: bool) -> None:
+        outcome = self._attempter.judge(answered)
         self._came_of(replace(outcome, probe=True) if probe else outcome)

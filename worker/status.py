@@ -12,7 +12,10 @@ from config import Destination, Rate, paused_operations
 from orderflow_outbox.states import HELD
 
 from .gate import THE_SERVICE, paused_by_calendar
+from .limits import Limits, limited
 from .store.finding import Row, open_incidents
+from .store.gates import limits_of
+from .store.indexing import NO_LAG, Lag, lag
 from .store.standing import Attempts, Standing, gates, latest_attempts, slots_in_use, standing, totals
 from .store.transactions import Transaction
 
@@ -82,7 +85,15 @@ class DestinationStatus:
     @property
     def window(self) -> int | None:
         """How many requests may be under way at once: as configured, unless it was adapted since."""
-        return None if self.configured is None else self.gate.get("window") or self.configured.window
+        if self.configured is None:
+            return None
+        limit = limited(self.configured, self.limits).window
+        return min(self.gate.get("window") or limit, limit)
+
+    @property
+    def limits(self) -> Limits:
+        """What a person has set, below the configuration's limits."""
+        return limits_of(self.gate)
 
     @property
     def next_probe_at(self) -> datetime | None:
@@ -95,7 +106,7 @@ class DestinationStatus:
     @property
     def rate(self) -> Rate | None:
         """How many requests are let through per time at most; None where that is not limited."""
-        return None if self.configured is None else self.configured.rate
+        return None if self.configured is None else limited(self.configured, self.limits).rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,7 @@ class Status:
         now: the moment of it all.
         rates_over: the time that the numbers per minute are of.
         has_totals: whether the finished messages were counted too.
+        lag: what a search does not find yet.
     """
 
     now: datetime
@@ -113,6 +125,7 @@ class Status:
     rates_over: timedelta
     has_totals: bool
     incidents: Sequence[Row]
+    lag: Lag = NO_LAG
 
 
 def look_at(
@@ -149,4 +162,6 @@ def look_at(
 
     names = sorted({*destinations, *stands, *finished})
     shown = [status_of(name) for name in names]
-    return Status(transaction.now, shown, latest.span, with_totals, open_incidents(transaction))
+    return Status(
+        transaction.now, shown, latest.span, with_totals, open_incidents(transaction), lag(transaction)
+    )

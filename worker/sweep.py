@@ -14,10 +14,12 @@ from config import Configuration
 from .deliveries import Claim, Outcome, Settlement
 from .failpoints import Failpoint, come_by
 from .lifetimes import lifetimes_of, policy_of
+from .quarantine.judging import MOST_RESCUES, worn_out
 from .settling import expiry, settle, when_dead
 from .store.aging import lives_of_the_waiting, told_of
 from .store.causes import AlertTimes
 from .store.ordering import free_forgotten, has_forgotten
+from .store.quarantine import rescued_often
 from .store.recording import record
 from .store.sweeping import has_run_out, past_their_end, rescue, take_unsent
 from .store.transactions import Store
@@ -44,6 +46,7 @@ def sweep(store: Store, configuration: Configuration, alert_times: AlertTimes) -
         to_free = has_run_out(look) or has_forgotten(look)
         lives = lives_of_the_waiting(look, lifetimes)
         over = past_their_end(look, lifetimes) if lives.some_over else []
+        over += rescued_often(look, MOST_RESCUES)
         told = told_of(look)
     if lives.aging or told:
         warn(store, configuration, lives.aging, told, alert_times)
@@ -65,6 +68,7 @@ def sweep(store: Store, configuration: Configuration, alert_times: AlertTimes) -
 
 def _ending(claim: Claim, now: datetime, configuration: Configuration) -> Settlement:
     policy = policy_of(configuration, claim.destination, claim.operation)
-    outcome = Outcome(claim, expiry(claim, now, policy), in_doubt=claim.in_doubt)
+    verdict = expiry(claim, now, policy) or worn_out()  # what is not past its end was rescued too often
+    outcome = Outcome(claim, verdict, in_doubt=claim.in_doubt)
     followers = when_dead(configuration.catalogue, claim.operation)
     return settle(outcome, now, policy, followers, random.random)

@@ -1,4 +1,4 @@
-"""The whole service on one machine: broker, worker, beat and Flower, as parts of one supervisor."""
+"""The whole service on one machine: broker, worker, beat, Flower and console, as parts of one supervisor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CELERY = [sys.executable, "-m", "celery", "-A", "tasks"]
 def parts_of(
     settings: Settings,
     children: int,
-    with_flower: bool = True,
+    with_pages: bool = True,
     environment: Mapping[str, str] | None = None,
 ) -> list[Part]:
     """Return the parts to run, in the order they start.
@@ -25,7 +25,7 @@ def parts_of(
     Args:
         settings: the embedded broker is a part only where no other is configured.
         children: how many child processes the worker has, each with an engine.
-        with_flower: whether Flower and beat run too.
+        with_pages: whether Flower, the console and beat run too.
         environment: variables for every part.
     """
     worker_bound = settings.engine.drain.total_seconds() + STOP_MARGIN_SECONDS
@@ -33,9 +33,10 @@ def parts_of(
     parts = [Part("worker", worker, environment, worker_bound)]
     if settings.broker_is_embedded:
         parts.insert(0, Part("broker", broker.command(settings.state_dir), environment))
-    if with_flower:
+    if with_pages:
         parts += [
             Part("beat", [*CELERY, "beat", "--loglevel=INFO", "--pidfile="], environment),
             Part("flower", [*CELERY, "flower"], environment),
+            Part("web", [sys.executable, "-m", "worker", "web"], environment),
         ]
     return parts

@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 MAX_NAMED_ITEMS = 5
+DUPLICATE = "duplicate"
+"""The reason of what OrderFlow has already."""
+HAS_IT_ALREADY = "OrderFlow has it already, perhaps as it was before the edit: look there, then discard it"
 SPLIT = "split"
 """The reason of a message whose items went different ways."""
 NOT_MENTIONED = "not_mentioned"
@@ -72,10 +75,23 @@ class Hold:
 
 
 Verdict = Delivered | RetryLater | Refused | Hold
+V = TypeVar("V", bound=Verdict)
 OfOne = Delivered | RetryLater | Refused
 """What the report on one item may mean: it never holds a destination."""
 
+
+def of_an_edit(verdict: V) -> V | Refused:
+    """Return what a verdict is on a message whose document was edited.
+
+    What was there already is not delivered: it may be there as it was before.
+    """
+    if isinstance(verdict, Delivered) and verdict.why.reason == DUPLICATE:
+        return Refused(Why(DUPLICATE, HAS_IT_ALREADY, verdict.why.rule))
+    return verdict
+
+
 _WORDS = {Delivered: "delivered", RetryLater: "retry", Refused: "refused", Hold: "hold"}
+VERDICT_WORDS = tuple(_WORDS.values())
 
 
 def word_of(verdict: Verdict) -> str:

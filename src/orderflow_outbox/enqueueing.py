@@ -102,9 +102,10 @@ def enqueue(
     )
     checked = check(new, catalogue)
     connection = fit_connection(session)
-    stored = store_one(connection, checked)
-    if stored is None:
-        return _Holders(connection, [checked]).repeat(checked)
+    while (stored := store_one(connection, checked)) is None:
+        holders = _Holders(connection, [checked])
+        if checked in holders:  # else it was purged in between
+            return holders.repeat(checked)
     mark_enqueued(connection)
     retired = retire_obsolete(connection, [(checked, stored.id)], catalogue)
     return _new_message(checked, stored, stored.id in retired)
@@ -135,8 +136,15 @@ def enqueue_many(
     connection = fit_connection(session)
     with connection.begin_nested():
         stored = _stored(connection, checked, catalogue)
-        repeats = [each for each, new in zip(checked, stored, strict=True) if new is None]
-        holders = _Holders(connection, repeats)
+        while True:
+            repeated = [place for place, new in enumerate(stored) if new is None]
+            holders = _Holders(connection, [checked[place] for place in repeated])
+            purged = [place for place in repeated if checked[place] not in holders]
+            if not purged:
+                break
+            anew = _stored(connection, [checked[place] for place in purged], catalogue)
+            for place, new in zip(purged, anew, strict=True):
+                stored[place] = new
         return [
             holders.repeat(each, place) if new is None else new
             for place, (each, new) in enumerate(zip(checked, stored, strict=True))
@@ -205,6 +213,9 @@ class _Holders:
                 },
             )
         }
+
+    def __contains__(self, checked: CheckedMessage) -> bool:
+        return (checked.destination, checked.idempotency_key) in self._rows
 
     def repeat(self, checked: CheckedMessage, place: int | None = None) -> Message:
         """Return the message that holds the key of `checked`, if it is the same.

@@ -113,6 +113,8 @@ class Hints:
             connection.info[self._committed] = True
 
     def _on_rollback(self, connection: Connection) -> None:
+        if connection.invalidated:  # what was known of it has gone with it, and asking would raise
+            return
         connection.info.pop(_ENQUEUED, None)
         connection.info.pop(self._committed, None)
 

@@ -17,6 +17,8 @@ from orderflow_outbox import State
 from orderflow_outbox.tables import attempt, dead_letter, incident, message
 from tests.model import ENDED
 
+from .producer import BEGUN, COMMITTED, HINTED
+
 Entry = dict[str, Any]
 
 
@@ -25,20 +27,25 @@ class Evidence:
     """What is compared.
 
     Attributes:
-        committed: the producer's book: what a COMMIT returned for.
+        shop: the producer's book: transactions that began, what a COMMIT returned for, and hints.
         requests: the receiver's book.
         messages: every row there is; as of the next three.
     """
 
-    committed: Sequence[Entry]
+    shop: Sequence[Entry]
     requests: Sequence[Entry]
     messages: Sequence[Any]
     attempts: Sequence[Any]
     letters: Sequence[Any]
     incidents: Sequence[Any]
 
+    @property
+    def committed(self) -> Sequence[Entry]:
+        """What a COMMIT returned for."""
+        return [each for each in self.shop if each["event"] == COMMITTED]
 
-def evidence(engine: Engine, committed: Sequence[Entry], received: Sequence[Entry]) -> Evidence:
+
+def evidence(engine: Engine, shop: Sequence[Entry], received: Sequence[Entry]) -> Evidence:
     """Read what the database says, as of one moment."""
 
     def rows(table: Table) -> Sequence[Any]:
@@ -47,7 +54,7 @@ def evidence(engine: Engine, committed: Sequence[Entry], received: Sequence[Entr
     requests = [each for each in received if each["event"] == "request"]
     with engine.connect() as connection:
         tables = [rows(each) for each in (message, attempt, dead_letter, incident)]
-    return Evidence(committed, requests, *tables)
+    return Evidence(shop, requests, *tables)
 
 
 def violations(seen: Evidence, *, at_rest: bool) -> list[str]:
@@ -56,7 +63,16 @@ def violations(seen: Evidence, *, at_rest: bool) -> list[str]:
     Args:
         at_rest: whether nothing is under way any more, so that every message must have come to its end.
     """
-    rules = [_no_loss, _no_phantom, _one_lease, _counted_before_sent, _same_bytes, _buried_as_one, _in_order]
+    rules = [
+        _no_loss,
+        _no_phantom,
+        _no_early_hint,
+        _one_lease,
+        _counted_before_sent,
+        _same_bytes,
+        _buried_as_one,
+        _in_order,
+    ]
     broken = [line for rule in rules for line in rule(seen)]
     return [*broken, *unfinished(seen)] if at_rest else broken
 
@@ -89,6 +105,18 @@ def _no_phantom(seen: Evidence) -> Iterator[str]:
     known = {row.idempotency_key for row in seen.messages}
     for identity in sorted(_received(seen).keys() - known):
         yield f"phantom: the receiver saw {identity!r}, which no committed message has"
+
+
+def _no_early_hint(seen: Evidence) -> Iterator[str]:
+    """Tell of hints that left before the message they are of could be seen."""
+    open_now = None
+    for entry in seen.shop:
+        if entry["event"] == HINTED and open_now is not None:
+            yield f"early: a hint left while the transaction of {open_now!r} was open"
+        elif entry["event"] == BEGUN:
+            open_now = entry["identity"]
+        elif entry["event"] == COMMITTED:
+            open_now = None
 
 
 def _one_lease(seen: Evidence) -> Iterator[str]:

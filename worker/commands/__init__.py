@@ -17,13 +17,18 @@ from . import (
     demonstration,
     doctor,
     documents,
+    erasing,
     incidents,
     messages,
     output,
+    purging,
     queries,
+    replays,
     rules,
     running,
+    search,
     status,
+    web,
 )
 from .arguments import UsageProblem
 from .running import RunFailed
@@ -39,15 +44,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 messages.add_to(app)
+search.add_to(app)
 status.add_to(app)
 dead.add_to(app)
+replays.add_to(app)
 incidents.add_to(app)
+purging.add_to(app)
+erasing.add_to(app)
 running.add_to(app)
 configuration.add_to(app)
 doctor.add_to(app)
 rules.add_to(app)
 documents.add_to(app)
 queries.add_to(app)
+web.add_to(app)
 demonstration.add_to(app)
 
 

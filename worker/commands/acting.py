@@ -8,9 +8,13 @@ from typing import Any, TypeVar
 
 from rich.progress import track
 
-from worker.replay import NotPossible
+from worker.by_hand import NotPossible
+from worker.store import finding
+from worker.store.finding import Filter
+from worker.store.transactions import Store
 
 from . import output
+from .arguments import UsageProblem
 
 QUIET_BELOW = 50
 """Fewer messages than this are done before a progress bar would be seen."""
@@ -40,3 +44,24 @@ def report(verb: str, done: list[Any], refused: list[str], json: bool) -> int:
     for line in [] if json else refused:
         sys.stderr.write(f"{line}\n")
     return 1 if refused else 0
+
+
+def check_named(wanted: Filter, every: bool) -> None:
+    """Refuse what names no message, unless every one is meant.
+
+    Raises:
+        UsageProblem: it does.
+    """
+    if wanted.is_empty and not every:
+        raise UsageProblem(
+            "name messages by number, or give --destination, --operation, --reason, --since, "
+            "--incident or --all"
+        )
+
+
+def chosen_dead(store: Store, wanted: Filter) -> list[int]:
+    """Return the messages meant: those named, whatever their state, or those the filter finds."""
+    if wanted.ids and not wanted.is_shared:
+        return list(wanted.ids)
+    with store.reading() as transaction:
+        return sorted(row["message_id"] for row in finding.dead_letters(transaction, wanted))

@@ -14,8 +14,9 @@ import typer
 from config import load_settings
 from config.values import duration
 from orderflow_outbox.errors import OutboxError
-from worker import schema
-from worker.database import connect
+from worker import visiting
+from worker.by_hand import says_something
+from worker.gate import THE_SERVICE
 from worker.store.finding import Filter
 from worker.store.transactions import Store
 
@@ -44,15 +45,22 @@ Ids = Annotated[
 DestinationOption = Annotated[str | None, typer.Option("--destination", help="Only of this destination.")]
 OperationOption = Annotated[str | None, typer.Option("--operation", help="Only of this operation.")]
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Only of this reason code.")]
+IncidentOption = Annotated[
+    int | None, typer.Option("--incident", help="Only of this incident.", min=1, max=LARGEST_ID)
+]
+AllOption = Annotated[bool, typer.Option("--all", help="Every open dead letter.")]
 SinceOption = Annotated[
     str | None, typer.Option("--since", help='Only from then on: "2h", "7d", or 2026-11-01T09:30.')
 ]
 
 
 def _given_name(value: str) -> str:
-    if not value.strip():
+    name = value.strip()
+    if not name:
         raise UsageProblem("--by is empty: say who does it; it is kept with the message")
-    return value.strip()
+    if name == THE_SERVICE:
+        raise UsageProblem(f"--by is {name!r}, which is kept for what is done by itself: give your own name")
+    return name
 
 
 By = Annotated[
@@ -74,9 +82,11 @@ def filter_of(
     operation: str | None,
     reason: str | None,
     since: str | None,
+    incident: int | None = None,
 ) -> Filter:
     """Return the filter the options describe."""
-    return Filter(tuple(ids or ()), destination, operation, reason, None if since is None else _since(since))
+    moment = None if since is None else _since(since)
+    return Filter(tuple(ids or ()), destination, operation, reason, moment, incident)
 
 
 def moment_of(option: str, value: str) -> datetime:
@@ -103,7 +113,7 @@ def _since(value: str) -> datetime:
 
 def checked_why(why: str) -> str:
     """Return the reason, once there is one."""
-    if not why.strip():
+    if not says_something(why):
         raise UsageProblem("--why is empty: say why; it is kept with the message")
     return why.strip()
 
@@ -122,9 +132,5 @@ def pairs(option: str, pairs: list[str] | None) -> dict[str, str]:
 @contextmanager
 def opened_store() -> Iterator[Store]:
     """Open the store of the configured database, once its tables are of this release."""
-    engine = connect(load_settings().database_address(), must_exist=True)
-    try:
-        schema.check(engine)
-        yield Store(engine)
-    finally:
-        engine.dispose()
+    with visiting.store_of(load_settings()) as store:
+        yield store

@@ -13,6 +13,9 @@ from worker import schema
 from worker.database import connect
 from worker.durability import durability_warnings
 from worker.schemas import Schemas
+from worker.store import text_index
+from worker.store.transactions import Store
+from worker.web.listening import check_certificate
 
 from . import output
 
@@ -36,6 +39,7 @@ def check_command(
     """Read the configuration, say when a person would be called, and warn of a database that may lose."""
     configuration = load(file)
     Schemas(configuration.schemas)  # refuses what is none
+    check_certificate(configuration.settings.web)
     rows = _patience(configuration)
     warnings = [
         *(
@@ -91,11 +95,15 @@ def upgrade_command(json: output.Json = False) -> None:
     engine = connect(load_settings().database_address())
     try:
         before = schema.upgrade(engine)
+        with Store(engine).reading() as transaction:
+            fix = None if text_index.is_there(transaction) else text_index.fix_on(transaction)
     finally:
         engine.dispose()
     if json:
-        output.print_json({"before": before, "now": CURRENT_VERSION})
+        output.print_json({"before": before, "now": CURRENT_VERSION, "searches_texts": fix is None})
     elif before == CURRENT_VERSION:
         output.console.print(f"the tables are of version {CURRENT_VERSION} already")
     else:
         output.console.print(f"the tables are of version {CURRENT_VERSION} now")
+    if fix is not None and not json:
+        output.console.print(output.warning(f"messages are not found by text: {fix}"))

@@ -1,40 +1,41 @@
-"""`dead list`, `dead show`, `dead replay` and `dead discard`."""
+"""`dead list`, `dead show`, `dead replay`, `dead edit` and `dead discard`."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from config import load
-from orderflow_outbox import State
-from worker.replay import Replayed, discard, replay
-from worker.store import finding
+from config import load_settings
+from worker.by_hand import discard
+from worker.personal_data import PersonalData
+from worker.personal_views import masked_groups, masked_letters
+from worker.store import finding, surveying
 from worker.store.finding import Filter, Row
 from worker.store.transactions import Store
 
 from . import output
-from .acting import act_on_each, report
+from .acting import act_on_each, check_named, chosen_dead, report
 from .arguments import (
+    AllOption,
     By,
     DestinationOption,
     Ids,
+    IncidentOption,
     OperationOption,
     ReasonOption,
     SinceOption,
-    UsageProblem,
     Why,
     checked_why,
     filter_of,
     opened_store,
 )
+from .editing import edit_command
 from .messages import show_command
+from .replaying import replay_command
 
-All = Annotated[bool, typer.Option("--all", help="Every open dead letter.")]
-Force = Annotated[
-    bool, typer.Option("--force", help="Obsolete ones too, each sent as the latest of its key.")
-]
 Limit = Annotated[int, typer.Option(help="How many at most.", min=1)]
 
 
@@ -44,6 +45,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("list")(list_command)
     group.command("show")(show_command)
     group.command("replay")(replay_command)
+    group.command("edit")(edit_command)
     group.command("discard")(discard_command)
     app.add_typer(group, name="dead")
 
@@ -53,13 +55,22 @@ def list_command(
     operation: OperationOption = None,
     reason: ReasonOption = None,
     since: SinceOption = None,
+    incident: IncidentOption = None,
+    groups: Annotated[bool, typer.Option("--groups", help="Count them by their cause.")] = False,
     limit: Limit = 100,
     json: output.Json = False,
 ) -> None:
     """List open dead letters, the newest death first."""
-    wanted = filter_of(None, destination, operation, reason, since)
+    wanted = filter_of(None, destination, operation, reason, since, incident)
+    if groups:
+        _list_groups(wanted, json)
+        return
     with opened_store() as store, store.reading() as transaction:
-        letters = finding.dead_letters(transaction, wanted, limit + 1)
+        letters = masked_letters(
+            transaction,
+            finding.dead_letters(transaction, wanted, limit + 1),
+            PersonalData(load_settings().personal_data.fields),
+        )
     more = len(letters) > limit
     if json:
         output.print_json([output.as_json(row) for row in letters[:limit]])
@@ -74,6 +85,31 @@ def list_command(
         output.console.print(f"… and more: raise --limit above {limit}")
 
 
+def _list_groups(wanted: Filter, json: bool) -> None:
+    personal = PersonalData(load_settings().personal_data.fields)
+    with opened_store() as store, store.reading() as transaction:
+        found = masked_groups(transaction, surveying.groups(transaction, wanted), personal)
+    if json:
+        output.print_json([asdict(group) for group in found])
+        return
+    if not found:
+        output.console.print("no open dead letter")
+        return
+    columns = ("letters", "in doubt", "destination", "operation", "reason", "oldest (UTC)", "newest (UTC)")
+    shown = output.table(*columns, "one of them", "text")
+    for group in found:
+        shown.add_row(
+            str(group.number),
+            str(group.in_doubt or ""),
+            *(output.plain(each) for each in (group.destination, group.operation, group.reason)),
+            output.moment(group.oldest),
+            output.moment(group.newest),
+            str(group.example),
+            output.plain(group.text),
+        )
+    output.console.print(shown)
+
+
 def _headline(row: Row) -> Text:
     headline = Text(f"{row['message_id']}", style="bold")
     headline.append(f"  {output.moment(row['died_at'])} UTC  ", style="dim")
@@ -82,62 +118,22 @@ def _headline(row: Row) -> Text:
     return headline.append("  in doubt" if row["in_doubt"] else "", style="yellow")
 
 
-def replay_command(
-    ids: Ids = None,
-    destination: DestinationOption = None,
-    operation: OperationOption = None,
-    reason: ReasonOption = None,
-    since: SinceOption = None,
-    every: All = False,
-    force: Force = False,
-    *,
-    by: By,
-    why: Why,
-    json: output.Json = False,
-) -> int:
-    """Send dead messages again, each as a new message linked to the old one."""
-    wanted = filter_of(ids, destination, operation, reason, since)
-    note = checked_why(why)
-    catalogue = load(need_secrets=False).catalogue
-
-    def replayed(message_id: int) -> Replayed:
-        return replay(store, message_id, by, note, catalogue=catalogue, force=force)
-
-    with opened_store() as store:
-        chosen = _chosen(store, wanted, every)
-        done, refused = act_on_each(chosen, replayed)
-    links = [
-        {"message": each.origin, "replay": each.replay, "created": each.created, "state": each.state}
-        for each in done
-    ]
-    if json:
-        return report("replayed", links, refused, json)
-    for each in done:
-        output.console.print(f"message {each.origin} {_fate(each)}")
-    return report("replayed", [each for each in done if each.created], refused, json)
-
-
-def _fate(replayed: Replayed) -> str:
-    if replayed.created:
-        return f"is replayed as message {replayed.replay}"
-    hint = f": replay {replayed.replay}" if replayed.state == State.DEAD else ""
-    return f"was replayed before, as message {replayed.replay}, which is {replayed.state}{hint}"
-
-
 def discard_command(
     ids: Ids = None,
     destination: DestinationOption = None,
     operation: OperationOption = None,
     reason: ReasonOption = None,
     since: SinceOption = None,
-    every: All = False,
+    incident: IncidentOption = None,
+    every: AllOption = False,
     *,
     by: By,
     why: Why,
     json: output.Json = False,
 ) -> int:
     """Close dead letters without sending them."""
-    wanted = filter_of(ids, destination, operation, reason, since)
+    wanted = filter_of(ids, destination, operation, reason, since, incident)
+    check_named(wanted, every)
     note = checked_why(why)
 
     def discarded(store: Store, message_id: int) -> int:
@@ -145,19 +141,6 @@ def discard_command(
         return message_id
 
     with opened_store() as store:
-        chosen = _chosen(store, wanted, every)
+        chosen = chosen_dead(store, wanted)
         done, refused = act_on_each(chosen, lambda message_id: discarded(store, message_id))
     return report("discarded", done, refused, json)
-
-
-def _chosen(store: Store, wanted: Filter, every: bool) -> list[int]:
-    """Return the messages meant: those named, whatever their state, or those the filter finds."""
-    if wanted.is_empty and not every:
-        raise UsageProblem(
-            "name messages by number, or give --destination, --operation, --reason, --since or --all"
-        )
-    others = (wanted.destination, wanted.operation, wanted.reason, wanted.since)
-    if wanted.ids and not any(others):
-        return list(wanted.ids)
-    with store.reading() as transaction:
-        return sorted(row["message_id"] for row in finding.dead_letters(transaction, wanted))

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from config import load
-from orderflow_outbox.errors import OutboxError
+from config import load, load_settings
+from worker.acknowledging import acknowledge
 from worker.alerts import try_hooks
 from worker.hooks.running import label_of
+from worker.personal_data import PersonalData
+from worker.personal_views import masked_incidents
 from worker.severities import severity_of
 from worker.store import finding
-from worker.store.incidents import acknowledge
-from worker.store.resolving import note_audit
 from worker.telling import trial_document
 
 from . import output
@@ -43,10 +43,6 @@ SHOWN = (
 )
 
 
-class NoSuchIncident(OutboxError):
-    """There is no open incident of that number."""
-
-
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     incidents = typer.Typer(help="Look at open incidents, acknowledge them.", invoke_without_command=True)
@@ -63,7 +59,8 @@ def list_command(context: typer.Context, json: output.Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
     with opened_store() as store, store.reading() as transaction:
-        rows = finding.open_incidents(transaction)
+        personal = PersonalData(load_settings().personal_data.fields)
+        rows = masked_incidents(transaction, finding.open_incidents(transaction), personal)
     if json:
         output.print_json(
             [{"severity": severity_of(row["cause"]), **{name: row[name] for name in SHOWN}} for row in rows]
@@ -92,15 +89,8 @@ def list_command(context: typer.Context, json: output.Json = False) -> None:
 def ack_command(incident_id: IncidentId, *, by: By, why: Why, json: output.Json = False) -> None:
     """Take note of an incident: no more reminders of it, until it is over or twice as bad."""
     note = checked_why(why)
-    with opened_store() as store, store.writing() as transaction:
-        row = acknowledge(transaction, incident_id, by)
-        if row is None:
-            raise NoSuchIncident(
-                f"incident {incident_id} is not open: python -m worker incidents lists those that are"
-            )
-        detail = {"incident": incident_id, "occurrences": row.occurrences}
-        destination = row.destination or None
-        note_audit(transaction, verb="acknowledge", by=by, why=note, destination=destination, detail=detail)
+    with opened_store() as store:
+        acknowledge(store, incident_id, by, note)
     if json:
         output.print_json({"incident": incident_id, "acknowledged_by": by})
     else:

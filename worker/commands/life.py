@@ -5,21 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from orderflow_outbox import State
+from worker.lives import DELIVERED, in_one_line, rescues_in_words
 from worker.store.finding import Life, Row
 
 from . import output
-
-DELIVERED = "delivered"
-
-IN_WORDS = {
-    State.PENDING: "waits",
-    State.SENDING: "is being sent",
-    State.DELIVERED: "was delivered",
-    State.DEAD: "is dead",
-    State.SUPERSEDED: "was superseded by a later one",
-    State.CANCELLED: "was cancelled",
-}
 
 
 def life_json(life: Life) -> dict[str, Any]:
@@ -34,6 +23,7 @@ def life_json(life: Life) -> dict[str, Any]:
             {**output.as_json(row), "items": _items_json(life, row["n"])} for row in life.attempts
         ],
         "dead_letter": None if life.dead_letter is None else output.as_json(life.dead_letter),
+        "difference": life.difference,
         "replayed_as": life.replay,
         "split_into": list(life.children),
         "waits_for": life.elder,
@@ -47,12 +37,13 @@ def print_life(life: Life, payload: bool) -> None:
     console = output.console
     headline = output.plain(f"message {message['id']} ")
     headline.append(message["state"], style=output.STATE_STYLES.get(message["state"], ""))
-    how = f"{IN_WORDS[State(message['state'])]}{_but_for_items(life)}{_doubt(life)}"
-    console.print(headline.append(f": it {how}"))
+    console.print(headline.append(f": it {in_one_line(life)}"))
     for name, value in _facts(life):
         console.print(output.plain(f"  {name:<16} {value}"))
     if payload and life.body["payload"] is not None:
         console.print(output.plain(life.body["payload"].decode("utf-8", "replace")))
+    if payload and life.difference is not None:
+        output.print_difference(life.difference)
     for row in life.attempts:
         _print_attempt(row, payload)
         _print_items([item for item in life.items if item["n"] == row["n"]])
@@ -61,19 +52,6 @@ def print_life(life: Life, payload: bool) -> None:
     for row in life.audit:
         line = f"{output.moment(row['at'])}  {row['verb']} by {row['by']}: {row['why']}"
         console.print(output.plain(line))
-
-
-def _but_for_items(life: Life) -> str:
-    """Return in words how many items of a delivered message went on as messages of their own."""
-    if life.message["state"] != State.DELIVERED or not life.items:
-        return ""
-    last = life.items[-1]["n"]
-    others = sum(row["n"] == last and row["verdict"] != DELIVERED for row in life.items)
-    return f", but for items that are messages of their own: {others}" if others else ""
-
-
-def _doubt(life: Life) -> str:
-    return ", in doubt: an attempt may have been carried out" if life.message["in_doubt"] else ""
 
 
 def _facts(life: Life) -> list[tuple[str, object]]:
@@ -90,8 +68,9 @@ def _facts(life: Life) -> list[tuple[str, object]]:
         ("waits for", None if life.elder is None else f"message {life.elder}, an earlier one of its key"),
         ("expires", output.moment(message["expires_at"]) if message["expires_at"] else None),
         ("attempts", f"{message['attempts']}, of which {message['tries']} failed tries"),
-        ("rescues", message["rescues"] or None),
+        ("rescues", rescues_in_words(message["rescues"])),
         ("replay of", message["replay_of"]),
+        ("edited", "its document is another than that of its origin" if message["edited"] else None),
         ("replayed as", life.replay),
         ("split from", message["split_from"]),
         ("split into", ", ".join(map(str, life.children)) or None),

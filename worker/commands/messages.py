@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
-from config import load
+from config import load, load_settings
 from orderflow_outbox import PREDEFINED, enqueue
-from worker.replay import NotPossible, cancel
+from worker.by_hand import NotPossible, cancel
+from worker.personal_data import PersonalData
+from worker.personal_views import masked_life
 from worker.store import finding
 from worker.store.transactions import Store
 
@@ -93,13 +95,17 @@ def enqueue_command(
 def show_command(
     message_id: Id,
     payload: Annotated[bool, typer.Option("--payload", help="Print document and replies too.")] = False,
+    unmasked: Annotated[bool, typer.Option("--unmasked", help="Show what is known of a person.")] = False,
     json: output.Json = False,
 ) -> None:
     """Tell a message's whole life."""
+    personal = PersonalData(load_settings().personal_data.fields)
     with opened_store() as store, store.reading() as transaction:
         life = finding.life_of(transaction, message_id)
     if life is None:
         raise NotPossible(f"there is no message {message_id}")
+    if personal and not unmasked:
+        life = masked_life(life, personal)
     if json:
         output.print_json(life_json(life))
     else:

@@ -35,6 +35,8 @@ STATE_STYLES = {
     "unknown": "yellow",
 }
 
+_STYLES_OF_LINES = {"+": "green", "-": "red", "@": "cyan"}
+
 WIDTH_OF_A_FILE = 200
 """Columns of output that no terminal shows, such as a log."""
 
@@ -83,6 +85,20 @@ def plain(value: object) -> Text:
     """Return text as it is: nothing in it is taken for markup or for a control sequence."""
     shown = "–" if value is None else str(value)
     return Text("".join(c if c.isprintable() or c == "\n" else "·" for c in shown))
+
+
+def cell(value: object, most: int = 40) -> Text:
+    """Return text as `plain` does, cut so that it leaves the other columns of a table their room."""
+    shown = "–" if value is None else str(value)
+    return plain(shown if len(shown) <= most else f"{shown[: most - 1]}…")
+
+
+def print_difference(changes: str) -> None:
+    """Print a unified diff in its colours."""
+    for line in changes.splitlines():
+        shown = plain(line)
+        shown.stylize(_STYLES_OF_LINES.get(line[:1], ""))
+        console.print(shown)
 
 
 def _value(value: Any) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -13,9 +13,10 @@ from rich.text import Text
 
 from config import in_words
 from orderflow_outbox import State
-from worker.status import DestinationStatus, Status, Way
+from worker.notes import notes, since, state_in_words, until, window_in_words
+from worker.status import DestinationStatus, Status
 from worker.store.finding import Row
-from worker.store.standing import AGES, LATEST
+from worker.store.standing import AGES
 
 from . import output
 
@@ -26,15 +27,6 @@ GAP = 2
 SHORT_NAME = 24
 """Longer names are cut before a column is dropped."""
 NARROWEST_NAME = 8
-
-_SECOND, _MINUTE, _HOUR, _DAY = (timedelta(seconds=each) for each in (1, 60, 3600, 86400))
-_UNITS = ((2 * _DAY, _DAY), (_HOUR, _HOUR), (_MINUTE, _MINUTE))
-
-
-def roughly(span: timedelta) -> str:
-    """Return a duration in its largest unit alone: `27 h`, `40 s`; one that is over is `0 s`."""
-    unit = next((unit for least, unit in _UNITS if span >= least), _SECOND)
-    return in_words(max(span, timedelta()) // unit * unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +46,7 @@ class Picture:
         status = self.status
         if status is not None:
             yield _fitted(_standing(status), options.max_width)
-            yield from (output.plain(note) for note in _notes(status))
+            yield from (output.plain(note) for note in notes(status))
             yield Text()
             yield _fitted(_ages(status), options.max_width, title="waiting or being sent, by age up to")
             if status.has_totals:
@@ -122,19 +114,19 @@ def _standing(status: Status) -> list[Column]:
         return Column(header, cells, dropped, is_number)
 
     rates = [column("rate", lambda each: str(each.rate or "–"), dropped=5)]
-    probes = [column("next\nprobe", lambda each: _until(each.next_probe_at, now), dropped=7)]
+    probes = [column("next\nprobe", lambda each: until(each.next_probe_at, now), dropped=7)]
     return [
         column("destination", lambda each: output.plain(each.name), is_number=False),
         column("state", lambda each: _state(each, now), is_number=False),
-        column("window", _window, dropped=4),
+        column("window", window_in_words, dropped=4),
         *(rates if any(each.rate for each in status.destinations) else ()),
         column("pending", lambda each: each.standing.pending, dropped=10),
         column("due", lambda each: each.standing.due, dropped=1),
         column("parked", lambda each: each.standing.parked, dropped=6),
         column("sending", lambda each: each.standing.sending, dropped=11),
         column("letters", lambda each: each.standing.open_letters, dropped=8),
-        column("oldest", lambda each: _since(each.standing.oldest_at, now), dropped=2),
-        column("late", lambda each: _since(each.standing.oldest_due_at, now), dropped=9),
+        column("oldest", lambda each: since(each.standing.oldest_at, now), dropped=2),
+        column("late", lambda each: since(each.standing.oldest_due_at, now), dropped=9),
         column("delivered\nper min", lambda each: _rate(each.delivered_per_minute), dropped=4),
         column("failed\nper min", lambda each: _rate(each.failed_per_minute), dropped=3),
         *(probes if any(each.next_probe_at for each in status.destinations) else ()),
@@ -179,48 +171,8 @@ def _rate(per_minute: float) -> str:
     return f"{per_minute:.0f}" if per_minute >= 10 or not per_minute else f"{per_minute:.1f}"
 
 
-def _since(moment: datetime | None, now: datetime) -> str:
-    return "–" if moment is None else roughly(now - moment)
-
-
-def _until(moment: datetime | None, now: datetime) -> str:
-    if moment is None:
-        return "–"
-    return f"in {roughly(moment - now)}" if moment > now else "now"
-
-
-def _window(each: DestinationStatus) -> str:
-    return "–" if each.window is None else f"{each.in_use} / {each.window}"
-
-
 def _state(each: DestinationStatus, now: datetime) -> Text:
-    words = each.way.value
-    if each.way is Way.PAUSED and each.paused_until is not None:
-        today = each.paused_until - now < _DAY
-        words += f" until {each.paused_until.astimezone(UTC):{'%H:%M' if today else '%Y-%m-%d %H:%M'}}"
-    return Text(words, style=output.STATE_STYLES[each.way])
-
-
-def _notes(status: Status) -> Iterator[str]:
-    """Yield what a person should know besides: a line for each destination that is not simply open."""
-    for each in status.destinations:
-        gate = each.gate
-        if each.way is Way.NOT_CONFIGURED:
-            yield f"{each.name} is not configured: its messages wait until it is"
-        elif each.way is Way.HELD:
-            held = f"held by {gate['changed_by']} since {output.moment(gate['changed_at'])} UTC"
-            yield f"{each.name} is {held}, {gate['reason']}: {gate['text']}"
-        if each.next_probe_at is not None:
-            at = f", at {output.moment(each.next_probe_at)} UTC" if each.next_probe_at > status.now else ""
-            yield f"{each.name}: {each.way}, next probe {_until(each.next_probe_at, status.now)}{at}"
-        if each.way in (Way.BREAKER_OPEN, Way.PROBING) and gate["reason"] is not None:
-            yield f"{each.name}: it failed, {gate['reason']}: {gate['text']}"
-        if each.paused_until is not None:
-            yield f"{each.name} is paused until {output.moment(each.paused_until)} UTC"
-        for operation, end in each.paused_operations.items():
-            yield f"{each.name}: {operation} is paused until {output.moment(end)} UTC"
-    if status.rates_over < LATEST:
-        yield f"per min: of the last {roughly(status.rates_over)}"
+    return Text(state_in_words(each, now), style=output.STATE_STYLES[each.way])
 
 
 def _incident(incident: Row) -> Text:

@@ -9,15 +9,16 @@ from typing import Annotated
 import typer
 
 from config import load, load_settings
+from worker.by_hand import hold, resume
 from worker.flower_login import flower_login
 from worker.readiness import check_ready
-from worker.replay import hold, resume
 from worker.store.causes import AlertTimes
 from worker.store.watching import look
 from worker.supervisor import Supervisor
 from worker.sweep import sweep
 from worker.troubles import alive, engines_silent
 from worker.up import parts_of
+from worker.web.listening import address_of, check_certificate
 
 from . import output
 from .arguments import By, UsageProblem, Why, checked_why, opened_store
@@ -43,17 +44,23 @@ def up_command(
         int, typer.Option(help="Child processes of the worker, each with an engine.", min=1, max=64)
     ] = 2,
 ) -> int:
-    """Run broker, worker, beat and Flower on this machine, until Ctrl-C or TERM."""
+    """Run broker, worker, beat, Flower and the console on this machine, until Ctrl-C or TERM."""
+    from worker.web.users import users_of  # only who starts the console waits for this to be read
+
     configuration = load()
     settings = configuration.settings
     check_ready(configuration)
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    login = flower_login(settings)
-    supervisor = Supervisor(parts_of(settings, children), _say, settings.state_dir)
-    _say(f"Flower: http://{settings.flower.address}:{settings.flower.port} as {login.user}")
+    check_certificate(settings.web)
+    login, users = flower_login(settings), users_of(settings)
+    supervisor = Supervisor(parts_of(settings, children), say, settings.state_dir)
+    say(f"Flower: http://{settings.flower.address}:{settings.flower.port} as {login.user}")
     if login.generated_in:
-        _say(f"its password, kept in {login.generated_in}: {login.password.get_secret_value()}")
-    _say(f"logs of each part: {settings.state_dir}/*.log; stop with Ctrl-C")
+        say(f"its password, kept in {login.generated_in}: {login.password.get_secret_value()}")
+    say(f"Console: {address_of(settings.web)} as {users.in_words}")
+    if users.told:
+        say(users.told)
+    say(f"logs of each part: {settings.state_dir}/*.log; stop with Ctrl-C")
     try:
         return supervisor.run()
     except OSError as error:
@@ -122,6 +129,7 @@ def _known(destination: str) -> None:
         raise UsageProblem(f"DESTINATION is {destination!r}: choose one of {', '.join(sorted(known))}")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print a line at once, whoever reads it."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()

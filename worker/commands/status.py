@@ -103,6 +103,11 @@ def status_json(status: Status) -> dict[str, Any]:
         "rates_over_seconds": status.rates_over.total_seconds(),
         "destinations": [_destination_json(each, status) for each in status.destinations],
         "incidents": [output.as_json(row) for row in status.incidents],
+        "not_searched_yet": {
+            "messages": status.lag.messages,
+            "texts": status.lag.texts,
+            "oldest_seconds": _seconds_since(status.lag.oldest, status.now),
+        },
     }
 
 

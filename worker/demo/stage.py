@@ -36,6 +36,7 @@ FAULTS = (
 DESTINATIONS = """\
 [destinations.main]
 url = "{url}"
+private_addresses = true
 user = "shop"
 password = {{ env = "{variable}" }}
 window = 8
@@ -69,6 +70,9 @@ hooks = [{{ webhook = "{webhook}" }}]
 
 [flower]
 port = {flower_port}
+
+[web]
+port = {web_port}
 """
 
 
@@ -134,7 +138,11 @@ def write_configuration(folder: Path, simulator_url: str, webhook: str) -> Path:
     state_dir = json.dumps(str(folder / "state"))
     destinations = DESTINATIONS.format(url=simulator_url, variable=PASSWORD_VARIABLE)
     outbox = OUTBOX.format(
-        database_url=database, state_dir=state_dir, webhook=webhook, flower_port=_free_port()
+        database_url=database,
+        state_dir=state_dir,
+        webhook=webhook,
+        flower_port=_free_port(),
+        web_port=_free_port(),
     )
     (folder / "destinations.toml").write_text(destinations, encoding="utf-8")
     file = folder / "outbox.toml"

@@ -23,7 +23,7 @@ from orderflow_outbox.tables import attempt, incident, message
 from worker import schema
 from worker.broker import remove_socket
 from worker.database import connect
-from worker.replay import replay
+from worker.replays.replaying import replay
 from worker.store import finding
 from worker.store.causes import DEAD_LETTERS
 from worker.store.finding import Filter

@@ -10,6 +10,7 @@ from config import ConfigError, Destination, Settings, load, load_settings
 from worker.schemas import Schemas
 
 from .broker import keeps_hints
+from .console import is_the_console
 from .database import DatabaseChecks
 from .finding import Check, Finding, State, all_found
 from .flower import is_closed_to_strangers
@@ -37,6 +38,7 @@ def examine() -> list[Finding]:
             for name, destination in sorted(destinations.items())
         ),
         [Check("flower", partial(is_closed_to_strangers, settings=settings))],
+        [Check("console", partial(is_the_console, settings=settings))],
     ]
     found = all_found(groups, LONGEST_SECONDS)
     database.close()

@@ -11,8 +11,9 @@ from orderflow_outbox.errors import UnsupportedSchema
 from orderflow_outbox.schema import check_version, version_of
 from worker.database import DatabaseTrouble, connect, trouble_in_one_line
 from worker.durability import RISKS, risks_of
-from worker.store import health
+from worker.store import health, text_index
 from worker.store.durability import give_up_connecting_after, settings_in_force
+from worker.store.indexing import lag
 from worker.store.transactions import Store, Transaction
 from worker.sweep import LONGEST_SWEEP_PAUSE_SECONDS
 from worker.watching import pause_between_looks
@@ -27,6 +28,7 @@ DEAD_SHARE = 0.1
 DEAD_ROWS = 10_000
 """Fewer dead rows than this slow nothing down, whatever their share."""
 LONGEST_TRANSACTION = timedelta(minutes=10)
+LARGEST_LAG = timedelta(minutes=15)
 ON_SQLITE = "not applicable on SQLite"
 _SYNCHRONOUS_FULL = 2
 
@@ -65,6 +67,7 @@ class DatabaseChecks:
             Check("engines", self.hears_of_engines),
             Check("dead rows", self.is_cleaned),
             Check("oldest transaction", self.has_no_old_transaction),
+            Check("search", self.is_searched_by_text),
         ]
 
     def close(self) -> None:
@@ -170,6 +173,23 @@ class DatabaseChecks:
             fix = "GRANT pg_read_all_stats to the service's role"
             return Finding(name, State.UNKNOWN, hidden, fix)
         return Finding(name, State.WELL, told)
+
+    def is_searched_by_text(self, name: str) -> Finding:
+        """Check that messages are found by pieces of text, and soon."""
+        if not self._settings.search.texts:
+            return Finding(name, State.WELL, "texts are not searched, as search.texts says")
+        with self._asked() as transaction:
+            if not text_index.is_there(transaction):
+                told, fix = "messages are not found by their text", text_index.fix_on(transaction)
+                return Finding(name, State.WARNING, told, fix)
+            behind, now = lag(transaction), transaction.now
+        if behind.oldest is None:
+            return Finding(name, State.WELL, "everything is found")
+        told = f"{behind.messages} messages and {behind.texts} texts are not found yet"
+        told = f"{told}, the first of {_ago(now, behind.oldest)}"
+        if now - behind.oldest < LARGEST_LAG:
+            return Finding(name, State.WELL, told)
+        return Finding(name, State.WARNING, told, "deliveries come first: wait, or run one engine more")
 
     @contextmanager
     def _asked(self) -> Iterator[Transaction]:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from config import Destination, in_words
+from worker.guard import AddressRefused, refuse_inner
 
 from .finding import Finding, State
 
@@ -27,7 +28,7 @@ def can_be_sent_to(name: str, destination: Destination) -> Finding:
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     place = f"{host}:{port}"
     try:
-        with socket.create_connection((host, port), CONNECT_SECONDS) as connection:
+        with _connected(host, port, destination.private_addresses) as connection:
             if parts.scheme == "http":
                 return Finding(name, State.WELL, f"{place} is reached, without TLS")
             with ssl.create_default_context().wrap_socket(connection, server_hostname=host) as secured:
@@ -39,11 +40,28 @@ def can_be_sent_to(name: str, destination: Destination) -> Finding:
     except ssl.SSLError as error:
         told = f"{place} is reached, but not by TLS: {error.reason or error}"
         return Finding(name, State.TROUBLE, told, "see what listens there; or mend its url")
+    except AddressRefused as error:
+        fix = "mend its url or the name server; or set private_addresses = true if that is where it is"
+        return Finding(name, State.TROUBLE, error.told_of(host), fix)
     except OSError as error:
         told = f"{place} is not reached: {error}"
         fix = "see that its name is known, its host is up, and no firewall is between; or mend its url"
         return Finding(name, State.TROUBLE, told, fix)
     return _lasting(name, place, ssl.cert_time_to_seconds(str(certificate["notAfter"])))
+
+
+def _connected(host: str, port: int, private_addresses: bool) -> socket.socket:
+    """Connect to the first address of a host that lets itself be connected to, and that may be."""
+    failed = OSError("its name has no address")
+    for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        where = str(address[0])
+        try:
+            if not private_addresses:
+                refuse_inner(where)
+            return socket.create_connection((where, port), CONNECT_SECONDS)
+        except OSError as error:
+            failed = error
+    raise failed
 
 
 def _lasting(name: str, place: str, ends: float) -> Finding:

@@ -6,20 +6,25 @@ Pure: a verdict is a function of the reply, the rules, the message's doubt and `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
 from config import RulesFile
 from orderflow_outbox import Operation
 from worker.deliveries import Failure, Reply
-from worker.verdicts import Judgement, Verdict
+from worker.verdicts import Judgement, Verdict, of_an_edit
 
 from .answered import Answered
 from .asking import AskedOfAnswers, AskedOfFailures
 from .items import AskedOfItems, ItemJudge
 
-AMBIGUOUS = frozenset({502, 504})
-"""A proxy gave up waiting: the request may have been carried out behind it."""
+UNKNOWN_REPLY = "unknown_reply"
+"""The reason of a reply that nobody understands: one of success, such as half a document, leaves a doubt, but
+a page does not, which is a proxy's in place of OrderFlow."""
+_PAGE = re.compile(rb"\s*(<\?xml[^>]*>\s*)?<(!doctype\s+)?html\b", re.IGNORECASE)
+AMBIGUOUS = frozenset({101, 502, 504, 520, 522, 524, 598, 599})
+"""A proxy gave up waiting, or the answer is to follow in another protocol: it may have been carried out."""
 
 
 class Judge:
@@ -41,6 +46,7 @@ class Judge:
         in_doubt: bool,
         now: datetime,
         payload: bytes | None = None,
+        edited: bool = False,
     ) -> Judgement:
         """Return what `reply` means for a message of `operation`, and for each of its items.
 
@@ -51,13 +57,14 @@ class Judge:
             in_doubt: whether an earlier attempt may have been carried out.
             now: for a Retry-After given as a date.
             payload: what was sent; without it the items that are reported count as all there were.
+            edited: whether the message's document was edited: then "duplicate" is not delivered.
         """
         table = self._by_place.get((destination, operation.name))
         if table is None:
             table = self._by_place[destination, operation.name] = _Table(self._files, destination, operation)
         if isinstance(reply, Failure):
             return Judgement(table.of_failure(reply, in_doubt))
-        return table.of_answer(Answered(reply, in_doubt), now, payload)
+        return table.of_answer(Answered(reply, in_doubt, edited), now, payload)
 
 
 class _Table:
@@ -91,7 +98,8 @@ class _Table:
             if not rule.fits(answered):
                 continue
             if not rule.is_per_item:
-                return Judgement(rule.verdict(answered, now))
+                verdict = rule.verdict(answered, now)
+                return Judgement(of_an_edit(verdict) if answered.edited else verdict)
             judgement = self._items.judge(answered, rule.name, payload)
             if judgement is not None:
                 return judgement
@@ -111,8 +119,15 @@ class _Table:
         return rules
 
 
-def leaves_in_doubt(reply: Reply | Failure) -> bool:
-    """Tell whether the request may have been carried out although nobody said so."""
+def leaves_in_doubt(reply: Reply | Failure, verdict: Verdict) -> bool:
+    """Tell whether the request may have been carried out although nobody said so.
+
+    Args:
+        verdict: what the rules made of the reply.
+    """
     if isinstance(reply, Failure):
         return reply.bytes_may_have_left
-    return reply.status in AMBIGUOUS or not reply.complete
+    not_understood = (
+        reply.status < 300 and verdict.why.reason == UNKNOWN_REPLY and not _PAGE.match(reply.body)
+    )
+    return reply.status in AMBIGUOUS or not reply.complete or not_understood

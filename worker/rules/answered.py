@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from lxml import etree
@@ -10,6 +11,12 @@ from worker.deliveries import Reply
 
 MAX_SEARCHED_CHARACTERS = 64 * 1024
 """Of a reply's words, so many are searched."""
+MAX_TAGS, MAX_ATTRIBUTES, MAX_COMMENTS = 100_000, 200_000, 5_000
+"""A reply with more of one of them is no document: to read it would hold up all other messages. Text between
+comments, or instructions, takes lxml a time that grows with the square of their number."""
+_ENCODING = re.compile(rb"(\xef\xbb\xbf)?<\?xml\s[^>]*?encoding\s*=\s*[\"']([^\"']*)")
+_SHOWS_TAGS = re.compile(rb"utf-?8|(us-)?ascii|iso-?8859-\d+|latin-?1|(windows-|cp)125\d", re.IGNORECASE)
+"""Encodings in which every tag begins with the byte that is counted, unlike UTF-7."""
 
 
 class Answered:
@@ -18,13 +25,15 @@ class Answered:
     Args:
         reply: what was answered.
         in_doubt: whether an earlier attempt of the message may have been carried out.
+        edited: whether the message's document was edited, of which another may have been carried out.
     """
 
-    def __init__(self, reply: Reply, in_doubt: bool) -> None:
+    def __init__(self, reply: Reply, in_doubt: bool, edited: bool = False) -> None:
         self.reply = reply
         self.in_doubt = in_doubt
+        self.edited = edited
         self.document = _parsed(reply.body) if reply.complete else None
-        """The root element; None where the body broke off, is not XML, or declares entities."""
+        """The root element; None where the body broke off, is no XML, has entities or too many tags."""
         self._words: str | None = None
 
     @property
@@ -70,12 +79,24 @@ _TITLE = xpath("(//*[local-name() = 'head']/*[local-name() = 'title'])[1]")
 
 
 def _parsed(body: bytes) -> etree._Element | None:
-    if not body.lstrip().startswith((b"<", b"\xef\xbb\xbf<")) or b"<!ENTITY" in body:
+    if not body.lstrip().startswith((b"<", b"\xef\xbb\xbf<")) or not _shows_tags(body):
+        return None
+    if b"<!ENTITY" in body:
+        return None
+    if body.count(b"<") > MAX_TAGS or body.count(b"=") > MAX_ATTRIBUTES:
+        return None
+    if body.count(b"<!--") + body.count(b"<?") > MAX_COMMENTS:
         return None
     try:
         return etree.fromstring(body, _PARSER)
     except (etree.XMLSyntaxError, ValueError):
         return None
+
+
+def _shows_tags(body: bytes) -> bool:
+    """Tell whether what is counted in a body's bytes is what a parser will find in it."""
+    declared = _ENCODING.match(body)
+    return b"\0" not in body and (declared is None or _SHOWS_TAGS.fullmatch(declared[2]) is not None)
 
 
 def safe_parser() -> etree.XMLParser:

@@ -11,6 +11,7 @@ from lxml import etree
 from config import ItemRule, ItemVerdict
 from worker.documents import SentItem, is_of_one_item, items_of
 from worker.verdicts import (
+    DUPLICATE,
     SPLIT,
     Delivered,
     ItemResult,
@@ -21,6 +22,7 @@ from worker.verdicts import (
     Why,
     failures_in_words,
     most_common_reason,
+    of_an_edit,
 )
 
 from .answered import Answered, local_name
@@ -29,7 +31,6 @@ from .searching import Lift, all_hold, lift_of, xpath_holds
 from .words import in_one_line
 
 IMPORTED = "imported"
-DUPLICATE = "duplicate"
 _ITEM = "{*}import"
 _IN_WORDS = {Delivered: "done", Refused: "refused", RetryLater: "to be sent again"}
 
@@ -111,7 +112,7 @@ class ItemJudge:
             for item in group.iterchildren(_ITEM):
                 verdict = always or _first_that_fits(rules, item)
                 if verdict is not None:
-                    judged.append((item, verdict))
+                    judged.append((item, of_an_edit(verdict) if answered.edited else verdict))
         if not judged:
             return None
         items = paired(judged, self._sent(payload, judged), rule)

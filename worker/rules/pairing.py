@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from itertools import islice
 
 from lxml import etree
 
@@ -11,6 +12,8 @@ from worker.documents import SentItem
 from worker.verdicts import NOT_MENTIONED, Delivered, ItemResult, OfOne, Refused, RetryLater, Why
 
 _Judged = tuple[etree._Element, OfOne]
+MOST_LOOKED_AT = 20
+"""Of items that have one reference, so many are looked at for the one that a report agrees with."""
 _WORSE = [Delivered, RetryLater, Refused]
 
 
@@ -95,7 +98,7 @@ def _by_name(named: Sequence[_Judged], sent: Sequence[SentItem], found: dict[int
     for element, verdict in named:
         reference = _reference(element) or ""
         free = places.get(reference, deque())
-        for place in free:  # mostly the first of them
+        for place in islice(free, MOST_LOOKED_AT):  # mostly it is the first of them
             if _agrees(element, sent[place]):
                 free.remove(place)
                 found[place] = verdict

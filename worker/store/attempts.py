@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from worker.deliveries import Outcome, Reply, Settlement
 from worker.verdicts import word_of
 
 from .bulk import insert_many
+from .indexing import ask_for_texts
 from .transactions import Transaction
 
 MAX_STORED_REPLY_BYTES = 64 * 1024
@@ -29,9 +31,38 @@ def log(transaction: Transaction, settlements: list[Settlement], with_evidence: 
     sent = [each for each in settlements if each.outcome.request is not None]
     if sent:
         insert_many(transaction.connection, attempt, [_row(each, with_evidence) for each in sent])
+        told = [
+            each.claim for each in sent if with_evidence and each.outcome.reply and each.outcome.reply.body
+        ]
+        ask_for_texts(transaction, [(claim.id, claim.attempt) for claim in told])
     items = [row for each in sent for row in _items(each.outcome)]
     if items:
         insert_many(transaction.connection, item, items)
+
+
+def log_unknown(
+    transaction: Transaction, attempts: Iterable[tuple[int, int]], reason: str, error: str
+) -> None:
+    """Write a row for each attempt that nobody knows the outcome of.
+
+    Args:
+        attempts: the message's number and the attempt's, of each.
+    """
+    transaction.connection.execute(
+        attempt.insert(),
+        [
+            {
+                "message_id": message_id,
+                "n": n,
+                "finished_at": transaction.now,
+                "verdict": RESCUED,
+                "reason": reason,
+                "error": error,
+                "in_doubt": True,
+            }
+            for message_id, n in attempts
+        ],
+    )
 
 
 def _items(outcome: Outcome) -> list[dict[str, Any]]:

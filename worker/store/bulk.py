@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import psycopg
 from sqlalchemy import JSON, Connection, Table
 
 from orderflow_outbox.types import sortable_text
@@ -49,7 +48,8 @@ def _copy(connection: Connection, statement: str, rows: Sequence[Sequence[Any]])
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
             for row in rows:
                 copy.write_row(row)
-    except psycopg.Error as error:  # raised as SQLAlchemy does, of whom the statement knows nothing
+    except connection.dialect.loaded_dbapi.Error as error:
+        # Raised as SQLAlchemy does, of whom the statement knows nothing.
         connection._handle_dbapi_exception(error, statement, None, None, None)
 
 

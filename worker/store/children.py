@@ -33,6 +33,7 @@ _INHERITED = (
     "key",
     "position",
     "version",
+    "edited",
     "created_at",
 )
 

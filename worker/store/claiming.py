@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Boolean, and_, bindparam, exists, func, literal_column, or_, select, update
+from sqlalchemy import Boolean, Select, and_, bindparam, exists, func, literal_column, or_, select, update
 
 from orderflow_outbox import State
 from orderflow_outbox.tables import body, gate, message
@@ -23,11 +23,16 @@ from .given import is_given
 from .leasing import MOST_BYTES, OF_A_CLAIM, OF_ITS_BODY, claim_of, fitting, is_pending, lease_all, leasing
 from .transactions import Transaction
 
+QUARANTINED_FROM = 2
+"""A message whose lease has run out so often is in quarantine."""
+
 _elder = message.alias("elder")
 
 is_sending = message.c.state == literal_column(f"'{State.SENDING}'")
 is_due = and_(is_pending, message.c.due_at.is_not(None))
 is_parked = and_(is_pending, message.c.due_at.is_(None), message.c.blocks, message.c.key.is_not(None))
+# As the index has it, and literal for the same reason as `is_pending`.
+is_in_quarantine = message.c.rescues >= literal_column(str(QUARANTINED_FROM))
 has_elder = and_(
     message.c.key.is_not(None),
     exists().where(
@@ -55,19 +60,23 @@ _is_shut = exists().where(
     ),
 )
 
-_candidates = (
+_of_destination = and_(
+    message.c.destination == bindparam("of_destination"), is_due, message.c.due_at >= bindparam("since")
+)
+_in_order_of_time = (message.c.due_at, message.c.id)
+_all_candidates = (
     select(message.c.id, message.c.operation, message.c.due_at, has_elder.label("blocked"))
     .where(
-        message.c.destination == bindparam("of_destination"),
-        is_due,
-        message.c.due_at >= bindparam("since"),
+        _of_destination,
         message.c.due_at <= bindparam("moment"),
         or_(bindparam("though_shut", type_=Boolean()), ~_is_shut),
     )
-    .order_by(message.c.due_at, message.c.id)
+    .order_by(*_in_order_of_time)
     .limit(bindparam("room"))
     .with_for_update(skip_locked=True, of=message)
 )
+_candidates = _all_candidates.where(~is_in_quarantine)
+_quarantined_candidates = _all_candidates.where(is_in_quarantine)
 _found = _candidates.cte("found")
 _size = select(func.length(body.c.payload)).where(body.c.message_id == _found.c.id).scalar_subquery()
 _in_order = (_found.c.due_at, _found.c.id)
@@ -86,14 +95,9 @@ _find_and_lease = (
     )
     .order_by(_found.c.id)
 )
-_next_due = (
-    select(message.c.due_at)
-    .where(
-        message.c.destination == bindparam("of_destination"), is_due, message.c.due_at >= bindparam("since")
-    )
-    .order_by(message.c.due_at, message.c.id)
-    .limit(1)
-)
+_all_due = select(message.c.due_at).where(_of_destination).order_by(*_in_order_of_time).limit(1)
+_next_due = _all_due.where(~is_in_quarantine)
+_next_quarantined = _all_due.where(is_in_quarantine)
 _in_front = (
     select(_elder.c.id)
     .where(
@@ -134,14 +138,18 @@ class Claimed:
     earliest: datetime | None = None
 
 
-def next_due(transaction: Transaction, destination: str, since: datetime | None = None) -> datetime | None:
+def next_due(
+    transaction: Transaction, destination: str, since: datetime | None = None, quarantined: bool = False
+) -> datetime | None:
     """Return when the next message of `destination` is due, or None when none waits for a time.
 
     Args:
         since: look no further back than this.
+        quarantined: whether those in quarantine are meant, instead of the others.
     """
     return transaction.connection.execute(
-        _next_due, {"of_destination": destination, "since": since or THE_START}
+        _next_quarantined if quarantined else _next_due,
+        {"of_destination": destination, "since": since or THE_START},
     ).scalar_one_or_none()
 
 
@@ -153,6 +161,7 @@ def claim(
     since: datetime | None = None,
     paused: Mapping[str, datetime] = MappingProxyType({}),
     unless_shut: bool = False,
+    quarantined: bool = False,
 ) -> Claimed:
     """Lease up to `room` due messages of `destination`, and park those that wait for an elder.
 
@@ -162,6 +171,7 @@ def claim(
         since: look no further back than this.
         paused: operations of which nothing is sent until the moment given; their messages are due then.
         unless_shut: whether the gate is looked at here; else it was, and may be shut but for a probe.
+        quarantined: whether those in quarantine are meant, instead of the others.
     """
     given = {
         "of_destination": destination,
@@ -169,9 +179,10 @@ def claim(
         "moment": transaction.now,
         "though_shut": not unless_shut,
     }
-    if transaction.connection.dialect.name == "postgresql" and not paused:
+    if transaction.connection.dialect.name == "postgresql" and not (paused or quarantined):
         return _claim_in_one(transaction, given, room, lease)
-    free, more, earliest = _free(transaction, given, room, paused)
+    candidates = _quarantined_candidates if quarantined else _candidates
+    free, more, earliest = _free(transaction, candidates, given, room, paused)
     fits = fitting(transaction, free)
     return Claimed(lease_all(transaction, fits, lease), more or len(fits) < len(free), earliest)
 
@@ -190,14 +201,18 @@ def _claim_in_one(transaction: Transaction, given: Mapping[str, Any], room: int,
         _park_behind_elders(transaction, blocked)
     if not (blocked and all_taken and len(rows) == room):
         return Claimed(claims, not all_taken or len(rows) == room, earliest)
-    further, more, _ = _free(transaction, given, room - len(claims), {})
+    further, more, _ = _free(transaction, _candidates, given, room - len(claims), {})
     fits = fitting(transaction, further)
     further_claims = lease_all(transaction, fits, lease)
     return Claimed([*claims, *further_claims], more or len(fits) < len(further), earliest)
 
 
 def _free(
-    transaction: Transaction, given: Mapping[str, Any], room: int, paused: Mapping[str, datetime]
+    transaction: Transaction,
+    due: Select[Any],
+    given: Mapping[str, Any],
+    room: int,
+    paused: Mapping[str, datetime],
 ) -> tuple[list[int], bool, datetime | None]:
     """Return up to `room` due messages that wait for nobody, whether more may be due, and since when any is.
 
@@ -205,7 +220,7 @@ def _free(
     """
     looked_at, earliest = room, None
     for _ in range(PARKING_ROUNDS):
-        candidates = transaction.connection.execute(_candidates, {**given, "room": looked_at}).all()
+        candidates = transaction.connection.execute(due, {**given, "room": looked_at}).all()
         earliest = earliest or (candidates[0].due_at if candidates else None)
         blocked = [row.id for row in candidates if row.blocked]
         put_off = [row for row in candidates if row.operation in paused and not row.blocked]

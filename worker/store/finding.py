@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, RowMapping, Select, and_, select, true
 
 from orderflow_outbox import State
-from orderflow_outbox.tables import attempt, audit, body, dead_letter, incident, item, message
+from orderflow_outbox.tables import attempt, audit, body, dead_letter, edit, incident, item, message
 
 from .burying import is_open
 from .children import identities_of_children
 from .leasing import is_pending
 from .transactions import Transaction
 
-Row = RowMapping
+Row: TypeAlias = Mapping[Any, Any]
+"""A row of the database by the names of its columns, or a view of one."""
 
 LOOKED_FOR_CHILDREN = 10
 """A message has two at most; others may have had their identity before."""
@@ -33,10 +34,16 @@ class Filter:
     operation: str | None = None
     reason: str | None = None
     since: datetime | None = None
+    incident: int | None = None
 
     @property
     def is_empty(self) -> bool:
-        return not (self.ids or self.destination or self.operation or self.reason or self.since)
+        return not self.ids and not self.is_shared
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it names what messages share."""
+        return any((self.destination, self.operation, self.reason, self.since, self.incident))
 
     def on(self, moment: ColumnElement[Any], reason: ColumnElement[Any]) -> ColumnElement[bool]:
         """Return the condition; `moment` is what `since` compares, `reason` where the reason stands."""
@@ -51,11 +58,20 @@ class Filter:
             conditions.append(moment >= self.since)
         if self.reason:
             conditions.append(reason == self.reason)
+        if self.incident:
+            of_it = select(dead_letter.c.message_id).where(dead_letter.c.incident_id == self.incident)
+            conditions.append(message.c.id.in_(of_it))
         return and_(*conditions)
 
 
-def dead_letters(transaction: Transaction, filter: Filter, limit: int | None = None) -> list[RowMapping]:
-    """Return open dead letters with their messages, the newest death first."""
+def dead_letters(
+    transaction: Transaction, filter: Filter, limit: int | None = None, skip: int = 0
+) -> list[RowMapping]:
+    """Return open dead letters with their messages, the newest death first.
+
+    Args:
+        skip: leave out so many of the newest.
+    """
     statement: Select[Any] = (
         select(
             dead_letter.c.message_id,
@@ -75,6 +91,7 @@ def dead_letters(transaction: Transaction, filter: Filter, limit: int | None = N
         )
         .order_by(dead_letter.c.died_at.desc(), dead_letter.c.message_id.desc())
         .limit(limit)
+        .offset(skip or None)
     )
     return list(transaction.connection.execute(statement).mappings().all())
 
@@ -105,17 +122,24 @@ def message_row(transaction: Transaction, message_id: int) -> RowMapping | None:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """A message's whole life."""
+    """A message's whole life.
 
-    message: RowMapping
-    body: RowMapping
-    attempts: Sequence[RowMapping]
-    items: Sequence[RowMapping]
-    dead_letter: RowMapping | None
+    Attributes:
+        difference: what was edited before it was sent in place of the one that it replays.
+        difference_of_replay: what was edited before its replay was sent in its place.
+    """
+
+    message: Row
+    body: Row
+    attempts: Sequence[Row]
+    items: Sequence[Row]
+    dead_letter: Row | None
     replay: int | None
     children: Sequence[int]
     elder: int | None
-    audit: Sequence[RowMapping]
+    audit: Sequence[Row]
+    difference: str | None
+    difference_of_replay: str | None
 
 
 def life_of(transaction: Transaction, message_id: int) -> Life | None:
@@ -124,6 +148,9 @@ def life_of(transaction: Transaction, message_id: int) -> Life | None:
     row = message_row(transaction, message_id)
     if row is None:
         return None
+    replay = connection.execute(
+        select(message.c.id).where(message.c.replay_of == message_id)
+    ).scalar_one_or_none()
     return Life(
         message=row,
         body=connection.execute(select(body).where(body.c.message_id == message_id)).mappings().one(),
@@ -137,13 +164,17 @@ def life_of(transaction: Transaction, message_id: int) -> Life | None:
         dead_letter=connection.execute(select(dead_letter).where(dead_letter.c.message_id == message_id))
         .mappings()
         .one_or_none(),
-        replay=connection.execute(
-            select(message.c.id).where(message.c.replay_of == message_id)
-        ).scalar_one_or_none(),
+        replay=replay,
         children=_children_of(transaction, row),
         elder=_elder_of(transaction, row),
         audit=_all(transaction, select(audit).where(audit.c.message_id == message_id).order_by(audit.c.id)),
+        difference=_difference_of(transaction, message_id),
+        difference_of_replay=None if replay is None else _difference_of(transaction, replay),
     )
+
+
+def _difference_of(transaction: Transaction, message_id: int) -> str | None:
+    return transaction.connection.scalar(select(edit.c.difference).where(edit.c.message_id == message_id))
 
 
 def _children_of(transaction: Transaction, row: RowMapping) -> Sequence[int]:

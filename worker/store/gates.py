@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import RowMapping, select, update
 
+from config import Rate
 from orderflow_outbox.dialects import insert_on
 from orderflow_outbox.states import HELD
 from orderflow_outbox.tables import gate, message
 from worker.breaker import Breaker, BreakerState
 from worker.gate import OPEN, Gate, resumed
+from worker.limits import Limits
 from worker.rate import Bucket
 from worker.throttle import Answers, Window
 from worker.verdicts import Why
@@ -82,6 +85,13 @@ def hold(
     """
     before = lock(transaction, destination)
     write(transaction, destination, before, replace(before, state=HELD, changed_by=by, why=why), alert_times)
+
+
+def limit(transaction: Transaction, destination: str, limits: Limits) -> Limits:
+    """Set the limits of a destination by hand; return those it had before."""
+    before = lock(transaction, destination)
+    write(transaction, destination, before, replace(before, limits=limits), None)
+    return before.limits
 
 
 def resume(transaction: Transaction, destination: str, by: str) -> Gate:
@@ -161,7 +171,19 @@ def _gate_of(row: RowMapping) -> Gate:
         window=_window_of(row),
         bucket=None if row["rate_at"] is None else Bucket(row["rate_tokens"], row["rate_at"]),
         paused_until=row["paused_until"],
+        limits=limits_of(row),
     )
+
+
+def limits_of(row: Mapping[Any, Any]) -> Limits:
+    """Return the limits that a person has set at a gate."""
+    requests, seconds = row.get("limit_requests"), row.get("limit_seconds")
+    rate = (
+        None
+        if requests is None or seconds is None
+        else Rate(requests=requests, per=timedelta(seconds=seconds))
+    )
+    return Limits(row.get("limit_window"), rate)
 
 
 def _window_of(row: RowMapping) -> Window | None:
@@ -179,7 +201,7 @@ def _window_of(row: RowMapping) -> Window | None:
 
 
 def _values(of: Gate) -> dict[str, Any]:
-    window, bucket = of.window, of.bucket
+    window, bucket, rate = of.window, of.bucket, of.limits.rate
     return {
         "state": of.state,
         "changed_by": of.changed_by,
@@ -204,4 +226,7 @@ def _values(of: Gate) -> dict[str, Any]:
         "rate_tokens": bucket and bucket.tokens,
         "rate_at": bucket and bucket.at,
         "paused_until": of.paused_until,
+        "limit_window": of.limits.window,
+        "limit_requests": rate and rate.requests,
+        "limit_seconds": rate and rate.per.total_seconds(),
     }

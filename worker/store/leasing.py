@@ -33,8 +33,10 @@ OF_A_CLAIM = tuple(
         "attempts",
         "tries",
         "in_doubt",
+        "edited",
         "created_at",
         "expires_at",
+        "replay_of",
     )
 )
 OF_ITS_BODY = (body.c.payload, body.c.query, body.c.headers)
@@ -98,3 +100,9 @@ def claim_of(values: Iterable[Any], now: datetime) -> Claim:
         values: of the columns `OF_A_CLAIM` and `OF_ITS_BODY`, which are a claim's own in its order.
     """
     return Claim(*[*values, now])
+
+
+def as_claimed(transaction: Transaction, message_id: int) -> Claim:
+    """Return a message as whoever claims it is told of it; nothing is leased."""
+    row = transaction.connection.execute(leased, {IDS: [message_id]}).one()
+    return claim_of(row, transaction.now)

@@ -14,7 +14,8 @@ from orderflow_outbox import State
 from orderflow_outbox.dialects import insert_on
 from orderflow_outbox.lookup import numbers_of_key
 from orderflow_outbox.obsolete import is_outrun
-from orderflow_outbox.tables import message, version_seen
+from orderflow_outbox.tables import message, term, version_seen
+from orderflow_outbox.terms import KEY
 from worker.deliveries import Claim, Settlement
 
 from .transactions import Transaction
@@ -77,6 +78,29 @@ def obsolescence_of(transaction: Transaction, message_id: int, by: Sequence[str]
         if row is not None:
             return Obsolescence(row.id, State(row.state))
     return None
+
+
+def made_obsolete(transaction: Transaction, ids: Sequence[int], by: Sequence[str]) -> set[int]:
+    """Return which of many messages another one of their key has made obsolete, as far as it is indexed.
+
+    Args:
+        by: the operations whose messages do.
+    """
+    replaces = or_(
+        _comes_after(message, by), _is_of_key(message, by) & (_newer.c.version > message.c.version)
+    )
+    to_come = exists().where(_newer.c.blocks, replaces)
+    delivered = exists().where(
+        term.c.name == KEY,
+        term.c.value == message.c.key,
+        _newer.c.id == term.c.message_id,
+        _newer.c.state == State.DELIVERED.value,
+        replaces,
+    )
+    found = select(message.c.id).where(
+        message.c.id.in_(ids), message.c.key.is_not(None), or_(to_come, is_outrun(message, by), delivered)
+    )
+    return set(transaction.connection.scalars(found))
 
 
 def highest_version(transaction: Transaction, message_id: int, by: Sequence[str]) -> int | None:

@@ -47,6 +47,7 @@ class StoredReply:
         is_whole: whether that is all of it, as it was judged.
         payload: what was sent.
         in_doubt: whether an earlier attempt may have been carried out.
+        edited: whether the message's document was edited.
         judged_at: when it came.
         items: the verdict on each item, by its place.
     """
@@ -59,6 +60,7 @@ class StoredReply:
     is_whole: bool
     payload: bytes | None
     in_doubt: bool
+    edited: bool
     judged_at: datetime
     verdict: str
     reason: str
@@ -80,6 +82,7 @@ def stored_replies(transaction: Transaction, wanted: Filter) -> Iterator[StoredR
                 attempt,
                 message.c.destination,
                 message.c.operation,
+                message.c.edited,
                 body.c.payload,
                 _doubt_before.label("doubt_before"),
             )
@@ -129,6 +132,7 @@ def _stored(row: Row[Any], items: Mapping[int, str]) -> StoredReply:
         is_whole=bool(row.reply_complete),
         payload=row.payload,
         in_doubt=row.doubt_before,
+        edited=row.edited,
         judged_at=row.finished_at,
         verdict=row.verdict,
         reason=row.reason or "",

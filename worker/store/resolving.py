@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import insert, literal, select, update
 
 from orderflow_outbox import Resolution, State
-from orderflow_outbox.tables import audit, body, dead_letter, message, term, unindexed
+from orderflow_outbox.tables import audit, body, dead_letter, message
 
+from .indexing import be_found_alike
 from .leasing import is_pending
 from .ordering import unblock
 from .transactions import Transaction
@@ -24,25 +25,28 @@ _COPIED = (
     "idempotency_key",
     "fingerprint",
     "in_doubt",
+    "edited",
     "split_from",
 )
 
 
-def open_letter(transaction: Transaction, message_id: int) -> Any:
-    """Return a message joined with its dead letter, locking it; None where it has none."""
-    return transaction.connection.execute(
+def letter_of(transaction: Transaction, message_id: int, *, lock: bool) -> Any:
+    """Return a message joined with its dead letter, which may be locked; None where it has none."""
+    statement = (
         select(message, dead_letter.c.resolution)
         .join_from(message, dead_letter)
         .where(message.c.id == message_id)
-        .with_for_update(of=dead_letter)
+    )
+    return transaction.connection.execute(
+        statement.with_for_update(of=dead_letter) if lock else statement
     ).one_or_none()
 
 
-def replay_of(transaction: Transaction, message_id: int) -> int | None:
-    """Return the message that replays `message_id`, None where there is none."""
+def replay_of(transaction: Transaction, message_id: int) -> Any:
+    """Return the number and the state of the message that replays `message_id`, None where there is none."""
     return transaction.connection.execute(
-        select(message.c.id).where(message.c.replay_of == message_id)
-    ).scalar_one_or_none()
+        select(message.c.id, message.c.state).where(message.c.replay_of == message_id)
+    ).one_or_none()
 
 
 def insert_replay(
@@ -84,7 +88,7 @@ def insert_replay(
             select(literal(replay_id), *copied).where(body.c.message_id == origin.id),
         )
     )
-    _copy_terms(transaction, origin.id, replay_id)
+    be_found_alike(transaction, origin.id, replay_id)
     connection.execute(update(message).where(message.c.id == origin.id).values(blocks=False))
     if as_latest:
         connection.execute(
@@ -92,20 +96,6 @@ def insert_replay(
         )
         unblock(transaction, [(origin.destination, origin.key)])
     return replay_id
-
-
-def _copy_terms(transaction: Transaction, origin: int, replay: int) -> None:
-    """Have a replay found by what its origin is found by, whether that is indexed or not yet."""
-    connection = transaction.connection
-    # Locked, so that it is either not indexed before this transaction ends, or has been.
-    terms = connection.scalar(
-        select(unindexed.c.terms).where(unindexed.c.message_id == origin).with_for_update()
-    )
-    if terms is not None:
-        connection.execute(insert(unindexed), {"message_id": replay, "terms": terms})
-        return
-    copied = select(term.c.name, term.c.value, literal(replay)).where(term.c.message_id == origin)
-    connection.execute(insert(term).from_select(["name", "value", "message_id"], copied))
 
 
 def resolve_letter(

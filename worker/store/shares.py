@@ -12,6 +12,7 @@ from config import Destination
 from orderflow_outbox.dialects import insert_on
 from orderflow_outbox.tables import gate_share
 from worker.gate import SHUT, Ask, admit
+from worker.limits import limited
 from worker.sharing import fair_shares, may_take
 
 from . import gates
@@ -70,7 +71,7 @@ def take(
     if after.prober == engine:
         # Beside requests that were begun before, and may hang for long.
         others = sum(slots for name, slots in held.items() if name != engine)
-        usable = min(ask.in_use + admission.window, max(1, settings.window - others))
+        usable = min(ask.in_use + admission.window, max(1, limited(settings, after.limits).window - others))
     else:
         fair = fair_shares(admission.window, wants)[engine]
         if ask.keeps and admission.to_begin is None and _are_plenty(admission.window, wants):
@@ -106,10 +107,16 @@ def _shares(transaction: Transaction, destination: str, engine: str, lasting: ti
 
     Where the one that asks finds its own lapsed it was held up, and others may have been with it, as while
     the database was away: they are given as long again to say what they have in progress.
+
+    Where a clock was set back, those of a dead engine lapse no later for it. Moments of two transactions
+    that wait for the gate lie less than `lasting` apart.
     """
     connection, now = transaction.connection, transaction.now
     here = gate_share.c.destination == destination
     rows = connection.execute(select(gate_share).where(here)).all()
+    if any(row.until > now + 2 * lasting for row in rows):
+        from_before = here & (gate_share.c.until > now + 2 * lasting)
+        connection.execute(update(gate_share).where(from_before).values(until=now + lasting))
     if any(row.engine == engine and row.until <= now for row in rows):
         lapsed = here & (gate_share.c.until <= now)
         connection.execute(update(gate_share).where(lapsed).values(until=now + lasting))

@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy import and_, bindparam, select, update
 
 from orderflow_outbox import State
-from orderflow_outbox.tables import attempt, message
+from orderflow_outbox.tables import message
 from worker.deliveries import Claim
 
 from .aging import Lifetimes, past_end
-from .attempts import RESCUED
+from .attempts import log_unknown
 from .claiming import is_due, is_parked, is_sending
 from .given import is_given
 from .leasing import claim_of, is_pending, leased
@@ -63,21 +63,8 @@ def rescue(transaction: Transaction) -> int:
     if not rows:
         return 0
     connection.execute(_rescue, [{"of_id": row.id, "token": row.lease_token, "moment": now} for row in rows])
-    connection.execute(
-        attempt.insert(),
-        [
-            {
-                "message_id": row.id,
-                "n": row.attempts,
-                "finished_at": now,
-                "verdict": RESCUED,
-                "reason": "lease_ran_out",
-                "error": "outcome unknown: the lease ran out before a result was recorded",
-                "in_doubt": True,
-            }
-            for row in rows
-        ],
-    )
+    error = "outcome unknown: the lease ran out before a result was recorded"
+    log_unknown(transaction, [(row.id, row.attempts) for row in rows], "lease_ran_out", error)
     return len(rows)
 
 

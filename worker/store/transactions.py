@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,10 @@ IDLE_SECONDS = 15
 PLANNING = {"enable_seqscan": "off", "random_page_cost": "1.1"}
 """An outbox grows and shrinks faster than its statistics: a plan that reads all of it, since it was small
 when it was counted, takes longer with every message. And what is due is in memory: it has just come."""
+
+_STEPS_BETWEEN_LOOKS = 50_000
+"""Of SQLite's machine: so many take about a millisecond."""
+_DEADLINE = "worker.store.deadline"
 
 _CLOCK = select(database_now())
 # For the transaction alone, as a pooler between us and the server wants it. SQLite has the busy
@@ -58,6 +64,43 @@ def bound_idling(connection: Connection, seconds: int) -> None:
         )
 
 
+def bound_all(connection: Connection, seconds: int) -> None:
+    """Bound the statements of this transaction more tightly: on SQLite all of them together."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.set_config("statement_timeout", f"{seconds}s", true())))
+        return
+    set_deadline(connection, time.monotonic() + seconds)
+
+
+def deadline_of(connection: Connection) -> float | None:
+    """Return when SQLite interrupts what runs on a connection, by the monotonic clock; None for never."""
+    return connection.info.get(_DEADLINE)
+
+
+def set_deadline(connection: Connection, ends: float | None, steps: int = _STEPS_BETWEEN_LOOKS) -> None:
+    """Have SQLite interrupt what runs on a connection from a moment on.
+
+    Args:
+        ends: by the monotonic clock; None for never.
+        steps: of SQLite's machine between two looks at it.
+    """
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)  # noqa: S101 (the service opens no other)
+    connection.info[_DEADLINE] = ends
+    driver.set_progress_handler(None if ends is None else lambda: time.monotonic() >= ends, steps)
+
+
+def impatient_clock(seconds: int) -> Clock:
+    """Return a clock for transactions of which the database may take so long for a statement."""
+
+    def clock(connection: Connection) -> datetime:
+        moment = database_clock(connection)
+        bound_all(connection, seconds)
+        return moment
+
+    return clock
+
+
 @dataclass(frozen=True, slots=True)
 class Transaction:
     """An open transaction and its moment."""
@@ -82,14 +125,23 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """Open a transaction that commits at the end of the block, or rolls back on an error."""
-        with self._writers.begin() as connection:
-            yield Transaction(connection, self._clock(connection))
+        with self._writers.begin() as connection, self._opened(connection) as transaction:
+            yield transaction
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
         """Open a transaction that only reads, and never waits for a writer."""
-        with self._readers.connect() as connection:
+        with self._readers.connect() as connection, self._opened(connection) as transaction:
+            yield transaction
+
+    @contextmanager
+    def _opened(self, connection: Connection) -> Iterator[Transaction]:
+        """Give a transaction its moment, and leave no bound of it to the next one of its connection."""
+        try:
             yield Transaction(connection, self._clock(connection))
+        finally:
+            if not connection.invalidated and deadline_of(connection) is not None:
+                set_deadline(connection, None)
 
     def close(self) -> None:
         """Close every connection."""

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     event,
+    false,
     text,
 )
 
@@ -26,6 +27,7 @@ from orderflow_outbox.types import Identity64, UtcDateTime
 from .columns import NAME, REFERENCE, metadata
 
 _PENDING_AND_DUE = text("state = 'pending' AND due_at IS NOT NULL")
+_IN_QUARANTINE = text("state = 'pending' AND due_at IS NOT NULL AND rescues >= 2")
 _SENDING = text("state = 'sending'")
 _BLOCKING = text("blocks AND key IS NOT NULL")
 _BLOCKING_ON_SQLITE = text("blocks = 1 AND key IS NOT NULL")  # as SQLAlchemy asks for it there
@@ -56,6 +58,7 @@ message = Table(
     Column("lease_token", BigInteger, nullable=False),
     Column("lease_until", UtcDateTime),
     Column("in_doubt", Boolean, nullable=False),
+    Column("edited", Boolean, nullable=False, server_default=false()),
     Column("replay_of", Identity64),
     Column("split_from", Identity64),
     Column("created_at", UtcDateTime, nullable=False),
@@ -67,6 +70,14 @@ message = Table(
         "id",
         sqlite_where=_PENDING_AND_DUE,
         postgresql_where=_PENDING_AND_DUE,
+    ),
+    Index(
+        "outbox_message_quarantined",
+        "destination",
+        "due_at",
+        "id",
+        sqlite_where=_IN_QUARANTINE,
+        postgresql_where=_IN_QUARANTINE,
     ),
     # By id, not by lease: an index on lease_until would tempt the planner to drive the guarded
     # UPDATE of a result from it and to walk every entry of the past.
@@ -140,6 +151,25 @@ unindexed = Table(
     metadata,
     Column("message_id", Identity64, primary_key=True, autoincrement=False),
     Column("terms", Text, nullable=False),
+)
+
+# What people search by any piece of: the text of a message's request, at the place of attempt 0, and of the
+# reply to each attempt. A place is message × PLACES + attempt: all of a message stand together.
+full_text = Table(
+    "outbox_full_text",
+    metadata,
+    Column("place", Identity64, primary_key=True, autoincrement=False),
+    Column("text", Text, nullable=False),
+)
+PLACES = 4096
+"""Of each message; replies to later attempts are not searched by text."""
+
+# The texts that the service has not made yet: numbers alone, which cost whoever records a reply little.
+unindexed_text = Table(
+    "outbox_unindexed_text",
+    metadata,
+    Column("message_id", Identity64, primary_key=True, autoincrement=False),
+    Column("n", Integer, primary_key=True, autoincrement=False),
 )
 
 attempt = Table(

@@ -1,4 +1,4 @@
-"""What the service keeps: incidents, gates, signs of life, versions delivered, who did what."""
+"""What the service keeps: incidents, gates, signs of life, versions, who did what, who is signed in."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
+    LargeBinary,
     PrimaryKeyConstraint,
     String,
     Table,
@@ -94,6 +95,9 @@ gate = Table(
     Column("rate_tokens", Float),
     Column("rate_at", UtcDateTime),
     Column("paused_until", UtcDateTime),
+    Column("limit_window", Integer),
+    Column("limit_requests", Integer),
+    Column("limit_seconds", Float),
 )
 
 gate_share = Table(
@@ -145,6 +149,18 @@ audit = Table(
     Column("detail", JSON),
     Index("outbox_audit_message", "message_id"),
     sqlite_autoincrement=True,
+)
+
+# Who is signed in at the console. Of a session's token only the digest is here: who reads the table can
+# use none of them.
+session = Table(
+    "outbox_session",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("user", NAME, nullable=False),
+    Column("proof", LargeBinary(32), nullable=False),
+    Column("begun_at", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
 )
 
 # Alembic keeps its own row here when the service makes the tables; whoever makes them in another way

@@ -74,6 +74,9 @@ def upgrade() -> None:
         sa.Column("rate_tokens", sa.Float(), nullable=True),
         sa.Column("rate_at", UtcDateTime(), nullable=True),
         sa.Column("paused_until", UtcDateTime(), nullable=True),
+        sa.Column("limit_window", sa.Integer(), nullable=True),
+        sa.Column("limit_requests", sa.Integer(), nullable=True),
+        sa.Column("limit_seconds", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("destination"),
     )
     op.create_table(
@@ -150,6 +153,7 @@ def upgrade() -> None:
         sa.Column("lease_token", sa.BigInteger(), nullable=False),
         sa.Column("lease_until", UtcDateTime(), nullable=True),
         sa.Column("in_doubt", sa.Boolean(), nullable=False),
+        sa.Column("edited", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("replay_of", Identity64, nullable=True),
         sa.Column("split_from", Identity64, nullable=True),
         sa.Column("created_at", UtcDateTime(), nullable=False),
@@ -169,6 +173,12 @@ def upgrade() -> None:
         "state = 'pending' AND due_at IS NOT NULL",
     )
     _partial_index(
+        "outbox_message_quarantined",
+        "outbox_message",
+        ["destination", "due_at", "id"],
+        "state = 'pending' AND due_at IS NOT NULL AND rescues >= 2",
+    )
+    _partial_index(
         "outbox_message_identity",
         "outbox_message",
         ["destination", "idempotency_key"],
@@ -186,6 +196,15 @@ def upgrade() -> None:
         on_sqlite="blocks = 1 AND key IS NOT NULL",
     )
     _partial_index("outbox_message_sending", "outbox_message", ["id"], "state = 'sending'")
+    op.create_table(
+        "outbox_session",
+        sa.Column("digest", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("user", sa.String(length=64), nullable=False),
+        sa.Column("proof", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("begun_at", UtcDateTime(), nullable=False),
+        sa.Column("seen_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("digest"),
+    )
     op.create_table(
         "outbox_version_seen",
         sa.Column("destination", sa.String(length=64), nullable=False),
@@ -284,4 +303,74 @@ def upgrade() -> None:
         sa.Column("message_id", Identity64, autoincrement=False, nullable=False),
         sa.Column("terms", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("message_id"),
+    )
+    op.create_table(
+        "outbox_edit",
+        sa.Column("message_id", Identity64, autoincrement=False, nullable=False),
+        sa.Column("difference", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("message_id"),
+    )
+    op.create_table(
+        "outbox_replay_run",
+        sa.Column("id", Identity64, autoincrement=True, nullable=False),
+        sa.Column("begun_at", UtcDateTime(), nullable=False),
+        sa.Column("begun_by", sa.String(length=255), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.Column("wanted", sa.JSON(), nullable=False),
+        sa.Column("canary", sa.Integer(), nullable=False),
+        sa.Column("canary_seconds", sa.Float(), nullable=False),
+        sa.Column("canary_sent_at", UtcDateTime(), nullable=True),
+        sa.Column("rate_requests", sa.Integer(), nullable=True),
+        sa.Column("rate_seconds", sa.Float(), nullable=True),
+        sa.Column("rate_tokens", sa.Float(), nullable=True),
+        sa.Column("rate_at", UtcDateTime(), nullable=True),
+        sa.Column("stop_share", sa.Float(), nullable=True),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("goes_on_as", sa.String(length=16), nullable=True),
+        sa.Column("said", sa.Text(), nullable=True),
+        sa.Column("changed_at", UtcDateTime(), nullable=False),
+        sa.Column("changed_by", sa.String(length=255), nullable=False),
+        sa.Column("total", sa.Integer(), nullable=False),
+        sa.Column("chosen", sa.Integer(), nullable=False),
+        sa.Column("next_place", sa.Integer(), nullable=False),
+        sa.Column("left_out", sa.Integer(), nullable=False),
+        sa.Column("sent", sa.Integer(), nullable=False),
+        sa.Column("delivered", sa.Integer(), nullable=False),
+        sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("others", sa.Integer(), nullable=False),
+        sa.Column("judged", sa.Integer(), nullable=False),
+        sa.Column("judged_failed", sa.Integer(), nullable=False),
+        sa.Column("latest", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "outbox_replay_run_member",
+        sa.Column("run_id", Identity64, autoincrement=False, nullable=False),
+        sa.Column("message_id", Identity64, autoincrement=False, nullable=False),
+        sa.Column("place", sa.Integer(), nullable=True),
+        sa.Column("replay", Identity64, nullable=True),
+        sa.Column("outcome", sa.String(length=16), nullable=False),
+        sa.Column("said", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("run_id", "message_id"),
+    )
+    op.create_index("outbox_replay_run_member_place", "outbox_replay_run_member", ["run_id", "place"])
+    op.create_index("outbox_replay_run_member_message", "outbox_replay_run_member", ["message_id"])
+    _partial_index(
+        "outbox_replay_run_member_sent",
+        "outbox_replay_run_member",
+        ["run_id", "message_id"],
+        "outcome = 'sent'",
+    )
+    op.create_table(
+        "outbox_full_text",
+        sa.Column("place", Identity64, autoincrement=False, nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("place"),
+    )
+    op.create_table(
+        "outbox_unindexed_text",
+        sa.Column("message_id", Identity64, autoincrement=False, nullable=False),
+        sa.Column("n", sa.Integer(), autoincrement=False, nullable=False),
+        sa.PrimaryKeyConstraint("message_id", "n"),
     )
