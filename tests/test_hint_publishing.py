@@ -86,7 +86,7 @@ def test_a_hint_reaches_the_workers_queue_whatever_the_shops_application_is_set_
     app = shops_app(server, **options)
     hints = Hints(app)
     hints.hint()
-    assert (hints.sent, hints.suppressed, hints.failed) == (1, 0, 0)
+    eventually(lambda: (hints.sent, hints.suppressed, hints.failed) == (1, 0, 0), 5)
     assert waiting(server) == [TASK]
     assert app.amqp._producer_pool is None, "the shop's own connections are left alone"
 
@@ -95,7 +95,7 @@ def test_a_hint_reaches_the_workers_queue_whatever_the_shops_application_is_set_
 def test_an_address_is_enough(server: RedisServer, engine: Engine) -> None:
     hints = hint_after_commit(engine, url_of(server))
     commit_an_order(engine, 1)
-    assert hints.sent == 1
+    eventually(lambda: hints.sent == 1, 5)
     assert waiting(server) == [TASK]
 
 
@@ -105,12 +105,15 @@ def test_no_commit_waits_a_second_for_a_frozen_broker(server: RedisServer, engin
     commit_an_order(engine, 0)
     server.freeze()
     try:
-        took = [commit_an_order(engine, number) for number in range(1, 9)]
-        eventually(lambda: hints.failed, 5)
+        # The first ones may come within 20 ms of the hint before, and give none.
+        took = [commit_an_order(engine, 1)]
+        while not hints.failed and sum(took) < 5:
+            took.append(commit_an_order(engine, 1 + len(took)))
+        assert hints.failed
     finally:
         server.thaw()
     assert max(took) < A_COMMIT_AT_MOST
-    eventually(lambda: hints.sent + hints.suppressed + hints.failed == 9, 5)
+    eventually(lambda: hints.sent + hints.suppressed + hints.failed == 1 + len(took), 5)
 
 
 @on_sqlite
