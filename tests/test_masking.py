@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select
 
-from orderflow_outbox.tables import audit, metadata
+from orderflow_outbox.tables import attempt, audit, metadata
 from tests.databases import on_postgresql_first, on_sqlite_first
 from tests.rig import Place, Rig, engine_of, eventually, rig
 from tests.shell import Shell
@@ -162,3 +162,26 @@ def test_a_password_that_is_a_word_of_the_reply_changes_no_verdict(
 )
 def test_what_a_schema_says_of_a_document_quotes_no_value_of_it(said: str, told: str | None) -> None:
     assert without_values(said) == (said if told is None else told)
+
+
+@on_sqlite_first
+def test_a_reply_that_cannot_be_masked_is_not_kept_and_holds_up_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finds, tries = Masking.finds, iter([False, True])
+
+    def fails_once(masking: Masking, reply: Reply) -> bool:
+        if next(tries, True):
+            return finds(masking, reply)
+        raise RecursionError(PASSWORD)
+
+    monkeypatch.setattr(Masking, "finds", fails_once)
+    with rig(place, retry_after=["50ms"]) as made:
+        made.orders(1)
+        with engine_of(made):
+            eventually(lambda: made.states() == {"delivered"})
+        with made.engine.connect() as connection:
+            first = connection.execute(select(attempt).order_by(attempt.c.n)).first()
+    assert first is not None
+    assert (first.reason, first.in_doubt, first.reply_body) == ("not_judged", True, None)
+    assert PASSWORD not in str(first)

@@ -142,16 +142,11 @@ class Attempter:
         """Judge what came of a request; what was not sent has its outcome already. Never raises."""
         if isinstance(answered, Outcome):
             return answered
-        claim, operation, question = answered.claim, answered.operation, answered.question
-        masking, reply = self._builders[claim.destination].masking, answered.reply
-        if reply is None:
-            outcome = Outcome(claim, None, in_doubt=True)
-        elif isinstance(reply, Failure):
-            outcome = self._judged(claim, operation, question, masking.failure(reply))
-        else:
-            outcome = self._judged(claim, operation, question, reply)
-            if masking.finds(reply):
-                outcome = retold(outcome, self._judged(claim, operation, question, masking.reply(reply)))
+        question = answered.question
+        try:
+            outcome = self._masked(answered)
+        except Exception as error:  # nothing is kept of a reply whose credentials could not be masked
+            outcome = Outcome(answered.claim, _not_judged(answered.claim, error), in_doubt=True)
         return replace(
             outcome,
             request=answered.request,
@@ -159,6 +154,19 @@ class Attempter:
             seconds=answered.seconds,
             checked_by=None if question is None else question.query.name,
         )
+
+    def _masked(self, answered: Answered) -> Outcome:
+        """Judge what came of a request, and have the outcome tell no credential that the reply repeats."""
+        claim, operation, question = answered.claim, answered.operation, answered.question
+        masking, reply = self._builders[claim.destination].masking, answered.reply
+        if reply is None:
+            return Outcome(claim, None, in_doubt=True)
+        if isinstance(reply, Failure):
+            return self._judged(claim, operation, question, masking.failure(reply))
+        outcome = self._judged(claim, operation, question, reply)
+        if masking.finds(reply):
+            return retold(outcome, self._judged(claim, operation, question, masking.reply(reply)))
+        return outcome
 
     def unsent(self, claim: Claim, verdict: Verdict | None = None) -> Outcome:
         """Return the outcome of a message that was not sent: given back, or judged as it stands."""
@@ -188,10 +196,7 @@ class Attempter:
                 claim.edited,
             )
         except Exception as error:
-            text = f"judging the reply failed: {type(error).__name__}"
-            _log(claim, text, error)
-            unknown = RetryLater(Why("not_judged", text, "engine"), systemic=False)
-            return Outcome(claim, unknown, reply=answer, in_doubt=True)
+            return Outcome(claim, _not_judged(claim, error), reply=answer, in_doubt=True)
         in_doubt = claim.in_doubt or leaves_in_doubt(reply, verdict)
         if isinstance(verdict, Delivered):
             in_doubt = False
@@ -206,6 +211,12 @@ class Attempter:
 def _log(claim: Claim, text: str, error: Exception) -> None:
     """Log where an error came from: what it says may quote a document, or a reply with credentials."""
     log.error("message %d: %s\n%s", claim.id, text, "".join(format_tb(error.__traceback__)))
+
+
+def _not_judged(claim: Claim, error: Exception) -> RetryLater:
+    text = f"judging the reply failed: {type(error).__name__}"
+    _log(claim, text, error)
+    return RetryLater(Why("not_judged", text, "engine"), systemic=False)
 
 
 def _unknown(claim: Claim) -> Refused:
