@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 
 from config import Rate, RetentionSettings
-from orderflow_outbox import PREDEFINED
+from orderflow_outbox import PREDEFINED, Catalogue
 from orderflow_outbox.tables import audit, dead_letter, message, replay_run_member
 from tests.databases import on_postgresql_first, on_sqlite_first
 from tests.steps import (
@@ -41,7 +41,7 @@ from worker.replays.replaying import replay
 from worker.replays.run import Care, Run, RunState
 from worker.replays.surveying import Finding, survey
 from worker.store.finding import Filter
-from worker.store.transactions import Store
+from worker.store.transactions import Store, Transaction
 from worker.verdicts import SPLIT, Delivered, Refused, Verdict, Why
 
 MINUTE = timedelta(minutes=1)
@@ -113,6 +113,27 @@ def test_a_run_sends_its_canary_and_when_that_is_delivered_the_rest(engine: Engi
         ("ann", "article added", run.id)
     }
     assert sorted(each["message_id"] for each in replays) == ids
+
+
+def test_a_run_that_fails_keeps_no_other_from_its_step(
+    engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead(store, engine, 1)
+    broken = begin(store)
+    dead(store, engine, 2)
+    other = begin(store)
+    stepped = driving.step
+
+    def step(transaction: Transaction, run: Run, catalogue: Catalogue) -> Driven:
+        done = stepped(transaction, run, catalogue)
+        if run.id == broken.id:
+            raise OSError("no such luck")
+        return done
+
+    monkeypatch.setattr(driving, "step", step)
+    with pytest.raises(OSError, match="no such luck"):
+        drive(store, PREDEFINED)
+    assert [runs.find(store, each.id).sent for each in (broken, other)] == [0, 3]
 
 
 def test_each_cause_has_its_share_of_the_canary(engine: Engine, store: Store) -> None:

@@ -47,20 +47,33 @@ class Driven:
 
 
 def drive(store: Store, catalogue: Catalogue) -> Driven:
-    """Take each run a step further that is not finished.
+    """Take each run a step further that is not finished; one that fails keeps no other from its step.
 
     A read comes first: an engine asks for no lock where nothing is to be done.
+
+    Raises:
+        Exception: what the first failed of that did, after the others.
     """
     with store.reading() as look:
         runs = [each for each in replay_runs.unfinished(look) if _has_work(look, each)]
-    sent, more = 0, False
+    sent, more, failed = 0, False, list[Exception]()
     for each in runs:
-        with store.writing() as transaction:
-            run = replay_runs.lock(transaction, each.id, waits=False)
-            driven = Driven() if run is None else step(transaction, run, catalogue)
+        try:
+            driven = _stepped(store, each.id, catalogue)
+        except Exception as error:
+            failed.append(error)
+            continue
         sent += driven.sent
         more = more or driven.more
+    if failed:
+        raise failed[0]
     return Driven(sent, more)
+
+
+def _stepped(store: Store, run_id: int, catalogue: Catalogue) -> Driven:
+    with store.writing() as transaction:
+        run = replay_runs.lock(transaction, run_id, waits=False)
+        return Driven() if run is None else step(transaction, run, catalogue)
 
 
 def pause_after(seconds: float, *, more: bool) -> float:
