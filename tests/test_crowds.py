@@ -32,10 +32,12 @@ def deliver(file: Path, log: Path) -> None:
 
 
 def replay_while_they_sell(made: Stage, shops: Sequence[BaseProcess]) -> None:
-    """Replay all dead letters again and again, the last time when all shops have closed."""
+    """Replay all dead letters again and again, the last time when all that was sold has had its turn."""
     is_last = False
     while not is_last:
         is_last = not any(shop.is_alive() for shop in shops)
+        if is_last:
+            eventually(made.is_quiet, 120)
         assert made.start("worker", *REPLAY_ALL).wait(60) == 0
 
 

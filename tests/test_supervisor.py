@@ -219,7 +219,7 @@ def test_no_part_outlives_the_supervisor(tmp_path: Path) -> None:
     with Supervisor(parts, nobody, tmp_path):
         wait_until(lambda: all(lines(tmp_path / f"{part.name}.log") for part in parts))
         assert len(running(marker)) >= 4
-    assert running(marker) == []
+    wait_until(lambda: not running(marker))  # a child of a part dies of the signal, but is not waited for
 
 
 def test_stop_may_be_repeated_and_come_before_the_start(tmp_path: Path) -> None:
