@@ -161,7 +161,8 @@ def assert_is_told_once(worker: WorkerProcess, before: Counter[str], *, is_seen:
 
     eventually(lambda: (now := since())[away] == now[back] and now[unwritten] == now[written])
     assert since()[unwritten] <= CHILDREN
-    assert since()[away] == CHILDREN or not is_seen
+    # What one connection was told just before the database went may come after the other's loss.
+    assert CHILDREN <= since()[away] <= 2 * CHILDREN or not is_seen
 
 
 def test_a_database_that_keeps_its_connections_and_says_no_word_is_told(
