@@ -16,6 +16,8 @@ from config import ConfigError
 from orderflow_outbox.errors import OutboxError
 from orderflow_outbox.sqlite import prepare
 
+from .store.preparing import prepare_what_is_run_often
+
 CONNECTIONS = 2
 """What an engine needs at most: one for its store thread, one for its alerts."""
 NAME = "orderflow-outbox"
@@ -26,8 +28,7 @@ POSTGRESQL: dict[str, Any] = {
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
-    # A prepared statement belongs to a session, and a pooler gives each transaction another one.
-    "prepare_threshold": None,
+    "prepare_threshold": None,  # nothing is prepared but where that is possible: see `store.preparing`
 }
 """How the service connects; what the address says itself stands."""
 _REFUSED = "FATAL:"
@@ -35,7 +36,11 @@ _REFUSED = "FATAL:"
 
 
 def connect(
-    url: SecretStr, must_exist: bool = False, connections: int = CONNECTIONS, name: str = NAME
+    url: SecretStr,
+    must_exist: bool = False,
+    connections: int = CONNECTIONS,
+    name: str = NAME,
+    prepares: bool = False,
 ) -> Engine:
     """Return an engine for `url`; SQLite's folder is made where it is missing, mode 0700.
 
@@ -44,6 +49,7 @@ def connect(
         must_exist: whether a SQLite file that is not there is refused, or made.
         connections: how many are kept open at most.
         name: what PostgreSQL lists them by.
+        prepares: whether PostgreSQL keeps the plans of statements that are run often.
 
     Raises:
         ConfigError: the file is not there, the address cannot be read, or its driver is not installed.
@@ -51,7 +57,10 @@ def connect(
     try:
         parsed = make_url(url.get_secret_value())
         if parsed.get_backend_name() == "postgresql":
-            return _postgresql(parsed, connections, name)
+            engine = _postgresql(parsed, connections, name)
+            if prepares:
+                prepare_what_is_run_often(engine)
+            return engine
         engine = create_engine(parsed, hide_parameters=True)
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
         raise ConfigError(

@@ -13,5 +13,5 @@ from .transport import Transport
 
 def build_engine(configuration: Configuration, wake: Wake, announce: Announce) -> Engine:
     """Return an engine with connections of its own; call it after a fork, in the engine's loop."""
-    store = Store(connect(configuration.settings.database_address()))
+    store = Store(connect(configuration.settings.database_address(), prepares=True))
     return Engine(store, configuration, Transport(), wake, announce)

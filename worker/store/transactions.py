@@ -133,6 +133,7 @@ class Store:
         """Open a transaction that only reads, and never waits for a writer."""
         with self._readers.connect() as connection, self._opened(connection) as transaction:
             yield transaction
+            connection.commit()  # a rollback has psycopg forget every statement that it has prepared
 
     @contextmanager
     def _opened(self, connection: Connection) -> Iterator[Transaction]:
