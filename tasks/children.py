@@ -25,6 +25,7 @@ from worker.watchdog import HUNG_SECONDS
 
 from .announcing import Announcer
 from .app import app
+from .listening import Listener
 from .stopping import StopLine
 from .telling import SendingWatch
 from .waking import Waker
@@ -42,6 +43,7 @@ engine: EngineThread | None = None
 
 _configuration: Configuration | None = None
 _announcer: Announcer | None = None
+_listener: Listener | None = None
 _node_name = "celery@localhost"
 _stop_line: StopLine | None = None
 
@@ -66,7 +68,7 @@ def read_configuration(sender: str, **_: Any) -> None:
 @worker_process_init.connect
 def start_engine(**_: Any) -> None:
     """Start this child's engine."""
-    global engine, _announcer
+    global engine, _announcer, _listener
     if _configuration is None:
         return
     gc.freeze()  # what was imported before the fork stays, and its memory stays shared
@@ -77,6 +79,7 @@ def start_engine(**_: Any) -> None:
     announcer = _announcer
     engine = EngineThread(lambda: build_engine(configuration, waker, announcer), HUNG_SECONDS)
     engine.start()
+    _listener = Listener(app, engine.wake)
     if _stop_line is not None:
         _stop_line.on_stop(_drain_and_leave)
 
@@ -93,6 +96,8 @@ def drain_engine(**_: Any) -> None:
     """Stop claiming, finish what is in progress within the bound, give back the rest."""
     if engine is None:
         return
+    if _listener is not None:
+        _listener.stop()
     if not engine.stop(_bound()):
         log.error("the engine did not end within %g s; its leases will run out", _bound())
     if _announcer is not None:

@@ -76,6 +76,13 @@ def as_a_user_with_few_rights(folder: Path) -> Iterator[Known]:
 
 
 @contextmanager
+def as_a_user_who_may_not_call(folder: Path) -> Iterator[Known]:
+    known = [each for each in acl_user("outbox") if each != "~orderflow*"]
+    with RedisServer(folder, *known, "~orderflow", "~orderflow[^.]*") as server:
+        yield Known(f"redis://outbox@{LOCALHOST}:{server.port}/0", password_in(folder))
+
+
+@contextmanager
 def over_a_socket(folder: Path) -> Iterator[Known]:
     with RedisServer(folder, "--requirepass", PASSWORD, on_socket=True) as server:
         yield Known(f"redis+socket://{server.socket}", password_in(folder))
@@ -117,6 +124,7 @@ def app_of(made: Rig) -> Celery:
         pytest.param(over_tcp, marks=pytest.mark.soak),
         pytest.param(with_password, marks=pytest.mark.soak),
         as_a_user_with_few_rights,
+        as_a_user_who_may_not_call,
         over_a_socket,
         over_tls,
     ],

@@ -1,4 +1,4 @@
-"""Publishing a hint: the task `tasks.deliver`, by its name alone, on the queue `orderflow`.
+"""Publishing a hint: called out where an engine listens, else the task `tasks.deliver`, by its name alone.
 
 It goes over a connection of its own, never one of the shop's pool, and gives up soon: by default a
 Celery publisher waits for a dead broker for ever. Needs Celery, which a shop that gives its own
@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qsl, urlsplit
 
+from .calling import call, can_call
 from .errors import InvalidBroker, shown
 
 TASK = "tasks.deliver"
@@ -74,6 +75,7 @@ class Publisher:
         self._used_at = 0.0
         self._counted_at = float("-inf")
         self._waiting = 0
+        self._may_call = False
 
     def __call__(self) -> bool:
         """Publish one hint; return False where enough of them wait already.
@@ -112,12 +114,15 @@ class Publisher:
         options = publish_options(_first(self._app.conf.broker_write_url))
         self._connection = self._app.connection_for_write(heartbeat=0, transport_options=options)
         self._process, self._used_at = os.getpid(), now
+        self._may_call = can_call(self._connection)
         return True
 
     def _publish(self) -> bool:
         # The address may name several brokers: each is tried once.
         others = max(0, len(self._connection.alt) - 1)
         self._connection.ensure_connection(max_retries=others, interval_start=0, interval_step=0)
+        if self._may_call and self._is_heard():
+            return True
         if self._is_enough():
             return False
         self._app.send_task(
@@ -136,6 +141,13 @@ class Publisher:
         )
         self._waiting += 1
         return True
+
+    def _is_heard(self) -> bool:
+        try:
+            return call(self._connection)
+        except self._connection.channel_errors:  # this user may not
+            self._may_call = False
+            return False
 
     def _is_enough(self) -> bool:
         now = time.monotonic()
