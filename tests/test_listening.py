@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,8 @@ from orderflow_outbox.calling import CALLS, call
 from orderflow_outbox.publishing import MAX_WAITING, QUEUE, TASK, Publisher
 from tasks import listening
 from tasks.listening import Listener
-from tests.brokers import Proxy, RedisServer
+from tests.brokers import Proxy, RedisServer, waiting
+from tests.databases import on_sqlite
 from tests.rig import Place, eventually, rig
 
 LISTENING = "outbox-listener"
@@ -59,13 +60,6 @@ def listener(app: Celery) -> Iterator[Ear]:
 def listening_at(server: RedisServer) -> int:
     """Return how many connections wait for a call."""
     return sum(each["cmd"] == "brpop" for each in redis.Redis(port=server.port).client_list())
-
-
-def waiting(server: RedisServer) -> list[str]:
-    """Return the names of the tasks that wait in the worker's queue."""
-    client = redis.Redis(port=server.port)
-    assert not client.exists(CALLS), "no call is left lying"
-    return [json.loads(each)["headers"]["task"] for each in client.lrange(QUEUE, 0, -1)]
 
 
 def test_a_hint_that_an_engine_hears_leaves_no_task(server: RedisServer) -> None:
@@ -161,3 +155,20 @@ def test_the_engines_of_a_worker_listen(place: Place) -> None:
             eventually(lambda: call(connection))
         with app_to(server.port).connection_for_write() as connection:
             eventually(lambda: not call(connection))
+
+
+@on_sqlite
+def test_a_worker_that_stops_takes_no_hint_from_others_while_it_drains(place: Place) -> None:
+    with (
+        RedisServer(place.folder) as server,
+        rig(place, broker_url=f"redis://127.0.0.1:{server.port}/0") as made,
+        made.worker() as worker,
+        app_to(server.port).connection_for_write() as connection,
+    ):
+        made.simulator.set_faults(["slow:1.0:delay=20"])
+        made.order("SO-1")
+        eventually(lambda: made.states() == {"sending"})
+        eventually(lambda: call(connection))
+        worker.process.send_signal(signal.SIGTERM)
+        eventually(lambda: not call(connection))
+        assert len(worker.children()) == 1, "it drains still"

@@ -12,11 +12,15 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
+from config import load
 from tests import pgbouncer
 from tests.databases import Databases, on_postgresql
+from tests.rig import Place, rig
 from tests.statements import statements
 from tests.steps import put
 from worker.database import connect
+from worker.ports import announce_nothing, wake_nobody
+from worker.service import build_engine
 from worker.store import preparing
 from worker.store.claiming import next_due
 from worker.store.transactions import Store
@@ -54,6 +58,14 @@ def test_what_an_engine_looks_for_again_and_again_is_planned_once(database_url: 
     with reaching(database_url) as engine:
         look_often(engine)
         assert used_plans(engine) >= OFTEN - 2 * preparing.PREPARED_AFTER - 1
+
+
+def test_a_workers_engine_is_one_that_does(place: Place) -> None:
+    with rig(place) as made:
+        store = build_engine(load(made.file), wake_nobody, announce_nothing)._store
+        look_often(store._writers)
+        assert used_plans(store._writers) > 0
+        store.close()
 
 
 def test_a_transaction_that_fails_costs_the_plans_alone(database_url: str) -> None:
