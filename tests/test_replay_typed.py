@@ -41,6 +41,7 @@ def test_around_a_change_every_byte_stays(before: str, middle: str, after: str) 
 
 @given(LINES, LINES)
 @example("a\rb\nc", "a\n\nc")
+@example("<a>\n<a>\n<a>\r\r", "<a>\r\n\r\n\r\n")
 def test_whatever_is_typed_comes_back_line_by_line(before: str, after: str) -> None:
     assert re.split("\r\n|\r|\n", document_of(typed(after), before.encode()).decode()) == re.split(
         "\r\n|\r|\n", after

@@ -77,7 +77,8 @@ def _ends_of(new: list[str], old: list[str], ends: list[str]) -> list[str]:
 
 def _apart(new: list[str], ends: list[str]) -> list[str]:
     """Return ends of which no two become one: a CR before an empty line that ends with LF is made an LF."""
-    return [
-        "\n" if end == "\r" and not line and after == "\n" else end
-        for end, line, after in zip(ends, new[1:], [*ends, ""][1:], strict=True)
-    ]
+    apart = list(ends)
+    for n in range(len(apart) - 2, -1, -1):  # from the last one on: an LF that is made asks for one before it
+        if apart[n] == "\r" and not new[n + 1] and apart[n + 1] == "\n":
+            apart[n] = "\n"
+    return apart
