@@ -154,6 +154,16 @@ def test_a_later_message_of_a_key_never_overtakes_an_earlier_one(place: Place) -
         assert first["SO-2"] < first["SO-1"], "another key does not wait"
 
 
+def test_the_next_of_a_key_is_sent_as_soon_as_the_one_before_is_recorded(place: Place) -> None:
+    keys, of_each = 5, 30
+    with rig(place) as made:
+        for n in range(keys * of_each):
+            made.order(f"SO-{n}", key=f"key-{n % keys}")
+        with engine_of(made):
+            # An engine that looks for the next when it is idle, each second, takes twice as long and more.
+            eventually(lambda: made.states() == {"delivered"}, of_each / 4)
+
+
 @on_sqlite_first
 def test_a_wrong_password_holds_the_destination_and_spends_no_try(place: Place) -> None:
     with rig(place, Options(password="changed"), window=1) as made:

@@ -36,15 +36,14 @@ class Many:
         self._in_postgresql = make(_in_postgresql(name, types))
         self._in_sqlite = make(_in_sqlite(name, types))
 
-    def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]], **others: Any) -> None:
-        """Run it with `rows`, and with the `others` of its parameters."""
+    def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]], **others: Any) -> int:
+        """Run it with `rows`, and with the `others` of its parameters; return how many it changed."""
         if connection.dialect.name == "sqlite":
             values = [[row[name] for name in self._columns] for row in rows]
-            given = json.dumps(values, default=sortable_text)
-            connection.execute(self._in_sqlite, {self._name: given, **others})
+            statement, given = self._in_sqlite, json.dumps(values, default=sortable_text)
         else:
-            given = json.dumps(rows, default=datetime.isoformat)
-            connection.execute(self._in_postgresql, {self._name: given, **others})
+            statement, given = self._in_postgresql, json.dumps(rows, default=datetime.isoformat)
+        return connection.execute(statement, {self._name: given, **others}).rowcount
 
 
 def _in_postgresql(name: str, types: Mapping[str, TypeEngine[Any]]) -> GivenRow:

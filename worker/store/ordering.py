@@ -26,12 +26,14 @@ _unpark_all = Many("unblocked", KEY, lambda given: unparking(given, _moment))
 _is_forgotten = and_(is_parked, ~has_elder)
 
 
-def unblock(transaction: Transaction, keys: Iterable[tuple[str, str]]) -> None:
-    """Make the next parked message of each (destination, key) due now."""
+def unblock(transaction: Transaction, keys: Iterable[tuple[str, str]]) -> int:
+    """Make the next parked message of each (destination, key) due now; return how many there were."""
     rows = [{"of_destination": destination, "of_key": key} for destination, key in sorted(set(keys))]
-    if rows:
-        _unpark_all.run(transaction.connection, rows, moment=transaction.now)
-        come_by(Failpoint.IN_UNPARK)
+    if not rows:
+        return 0
+    unblocked = _unpark_all.run(transaction.connection, rows, moment=transaction.now)
+    come_by(Failpoint.IN_UNPARK)
+    return unblocked
 
 
 def has_forgotten(transaction: Transaction) -> bool:

@@ -7,7 +7,7 @@ taken over changes nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -88,12 +88,24 @@ def still_held(transaction: Transaction, claims: Sequence[Claim]) -> set[int]:
     return {row.id for row in rows if tokens[row.id] == row.lease_token}
 
 
+class Recorded(NamedTuple):
+    """What came of recording, beside what was recorded.
+
+    Attributes:
+        children: how the children stand that messages were split into.
+        made_due: whether there is more to deliver now: the next of a key, or a child.
+    """
+
+    children: list[Settlement]
+    made_due: bool
+
+
 def record(
     transaction: Transaction,
     settlements: Sequence[Settlement],
     alert_times: AlertTimes,
     with_evidence: bool = True,
-) -> list[Settlement]:
+) -> Recorded:
     """Write settlements of messages still held: state, log, children, dead letters and incidents as one.
 
     Args:
@@ -102,17 +114,17 @@ def record(
         with_evidence: False leaves replies out of the log.
 
     Returns:
-        How the children stand that messages were split into.
+        What else came of it.
     """
     if not settlements:
-        return []
+        return Recorded([], False)
     in_order = sorted(settlements, key=lambda each: each.claim.id)
     _settle(transaction, in_order)
     note_versions(transaction, in_order)
     attempts.log(transaction, in_order, with_evidence)
     children = insert_children(transaction, in_order)
     bury(transaction, [*in_order, *children], alert_times)
-    unblock(
+    unblocked = unblock(
         transaction,
         [
             (each.claim.destination, each.claim.key)
@@ -120,7 +132,7 @@ def record(
             if each.claim.key is not None and not each.blocks
         ],
     )
-    return children
+    return Recorded(children, unblocked > 0 or any(each.state is State.PENDING for each in children))
 
 
 def retire(transaction: Transaction, claims: Sequence[Claim]) -> None:
