@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
+from enum import IntEnum, StrEnum
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,8 @@ def test_utf_16_is_refused_whether_it_says_so_or_not(engine: Engine, encoding: s
         {"headers": {"X-A": " padded "}},
         {"headers": {"X-A": "1", "x-a": "2"}},
         {"deliver_after": datetime.max.replace(tzinfo=timezone(timedelta(hours=-5)))},
+        {"deliver_after": datetime.max.replace(tzinfo=UTC)},
+        {"expires_at": datetime.max.replace(tzinfo=UTC)},
         {"payload": '<?xml version="1.1"?>' + order("SO-1")},
     ],
 )
@@ -349,6 +352,34 @@ def test_the_same_key_and_content_is_the_same_message(engine: Engine) -> None:
         again = enqueue(connection, "order-import", order("SO-1"), channel="web", idempotency_key="k")
     assert (first.created, again.created, again.id) == (True, False, first.id)
     assert counts(engine) == (1, 1)
+
+
+class Word(StrEnum):
+    WEB = "web"
+    KEY = "order:SO-1"
+
+
+class Number(IntEnum):
+    SEVENTH = 7
+
+
+def test_members_of_enumerations_are_the_same_content_as_what_they_stand_for(engine: Engine) -> None:
+    with engine.begin() as connection:
+        for word, key, version in ((Word.WEB, Word.KEY, Number.SEVENTH), ("web", "order:SO-1", 7)):
+            stored = enqueue(
+                connection,
+                "order-import",
+                order("SO-1"),
+                destination=word,
+                channel=word,
+                organisation=word,
+                key=key,
+                idempotency_key=key,
+                version=version,
+                query={word: word},
+                headers={word: word},
+            )
+    assert not stored.created
 
 
 def test_query_and_headers_are_the_same_content_in_any_order(engine: Engine) -> None:

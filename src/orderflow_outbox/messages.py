@@ -23,6 +23,8 @@ MAX_REFERENCE_CHARACTERS = 255
 MAX_QUERY_CHARACTERS = 4096
 MAX_HEADERS_CHARACTERS = 8192
 MAX_VERSION = 2**63 - 1
+LATEST_MOMENT = datetime(9999, 12, 30, tzinfo=UTC)
+"""What is later has left the calendar somewhere: PostgreSQL answers in the time zone of whoever asks."""
 DESTINATION_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token, RFC 9110 section 5.6.2
 
@@ -121,16 +123,16 @@ def check(new: NewMessage, catalogue: Catalogue = PREDEFINED) -> CheckedMessage:
     operation = catalogue.find(new.operation)
     if not isinstance(new.destination, str) or not DESTINATION_NAME.fullmatch(new.destination):
         raise InvalidMessage("destination", new.destination, "use a name of the destinations file")
-    _check_scope(operation, new)
+    channel, organisation = _scopes(operation, new)
     _check_moments(new)
     query = checked_query(operation, new.query)
     document = read_document(operation, new.payload)
     key = _key(operation, new.key, query, document)
     return CheckedMessage(
         operation=operation,
-        destination=new.destination,
-        channel=new.channel,
-        organisation=new.organisation,
+        destination=str.__str__(new.destination),
+        channel=channel,
+        organisation=organisation,
         key=key,
         idempotency_key=_idempotency_key(new.idempotency_key),
         version=_version(new.version),
@@ -148,14 +150,14 @@ def _in_order(mapping: dict[str, str]) -> dict[str, str]:
     return dict(sorted(mapping.items())) if mapping else mapping
 
 
-def _check_scope(operation: Operation, new: NewMessage) -> None:
-    for scope, name, given in (
-        (Scope.CHANNEL, "channel", new.channel),
-        (Scope.ORGANISATION, "organisation", new.organisation),
-    ):
-        value = checked_scope(name, given)
+def _scopes(operation: Operation, new: NewMessage) -> tuple[str | None, str | None]:
+    """Return the channel and the organisation."""
+    channel = checked_scope("channel", new.channel)
+    organisation = checked_scope("organisation", new.organisation)
+    for scope, value in ((Scope.CHANNEL, channel), (Scope.ORGANISATION, organisation)):
         if value is None and scope is operation.scope:
-            raise MissingScope(name, value, f"{operation.name} acts in a {name}; name it")
+            raise MissingScope(scope.value, value, f"{operation.name} acts in a {scope}; name it")
+    return channel, organisation
 
 
 def checked_scope(name: str, given: object) -> str | None:
@@ -193,10 +195,11 @@ def _still_to_come(moment: datetime | None) -> datetime | None:
 
 def _check_calendar(name: str, moment: datetime | None) -> None:
     try:
-        if moment is not None:
-            moment.astimezone(UTC)
+        fits = moment is None or moment.astimezone(UTC) < LATEST_MOMENT
     except OverflowError:
-        raise InvalidMessage(name, moment, "give a moment that UTC has, too") from None
+        fits = False
+    if not fits:
+        raise InvalidMessage(name, moment, f"give a moment before {LATEST_MOMENT:%Y-%m-%d}, or leave it out")
 
 
 def _reference(name: str, value: object) -> str | None:
@@ -206,7 +209,7 @@ def _reference(name: str, value: object) -> str | None:
         raise InvalidMessage(name, value, f"give 1 to {MAX_REFERENCE_CHARACTERS} characters, or leave it out")
     if CONTROL_CHARACTER.search(value):
         raise InvalidMessage(name, value, "remove the control character")
-    return value
+    return str.__str__(value)  # of an enumeration or the like the text alone, which is what comes back
 
 
 def _key(operation: Operation, given: str | None, query: Mapping[str, str], document: Document) -> str | None:
@@ -232,7 +235,7 @@ def _version(value: object) -> int | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_VERSION:
         raise InvalidMessage("version", value, "give a whole number from 0 up, below 2^63")
-    return value
+    return int(value)
 
 
 def checked_query(operation: Operation, given: Mapping[str, str]) -> dict[str, str]:
@@ -287,4 +290,4 @@ def _texts(
         if CONTROL_CHARACTER.search(name) or CONTROL_CHARACTER.search(value):
             found = HIDDEN if hidden else value
             raise error(f"{field_name}[{shown(name)}]", found, "remove the control character")
-    return dict(given)
+    return {str.__str__(name): str.__str__(value) for name, value in given.items()}
