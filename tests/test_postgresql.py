@@ -173,6 +173,23 @@ def test_a_database_that_isolates_more_strictly_by_default_shows_nobody_a_serial
     assert "does not answer" not in caplog.text
 
 
+@pytest.mark.parametrize(("setting", "value"), [("TimeZone", "Asia/Tokyo"), ("DateStyle", "German")])
+def test_a_database_that_writes_moments_in_its_own_way_delivers_all_the_same(
+    place: Place, databases: Databases, caplog: pytest.LogCaptureFixture, setting: str, value: str
+) -> None:
+    name = place.database_url.partition("@/")[2].partition("?")[0]
+    with rig(place) as made:
+        for stored in made.orders(5):
+            set_row(made.engine, stored.id, expires_at=datetime.max.replace(tzinfo=UTC))
+        databases.server.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
+        try:
+            with engine_of(made):
+                eventually(lambda: made.states() == {"delivered"})
+        finally:
+            databases.server.execute(f"ALTER DATABASE {name} RESET {setting}")
+    assert "does not answer" not in caplog.text
+
+
 # Others hold what we want.
 
 

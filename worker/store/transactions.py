@@ -27,6 +27,9 @@ PLANNING = {"enable_seqscan": "off", "random_page_cost": "1.1"}
 """An outbox grows and shrinks faster than its statistics: a plan that reads all of it, since it was small
 when it was counted, takes longer with every message. And what is due is in memory: it has just come."""
 
+LEGIBLE = {"TimeZone": "UTC", "DateStyle": "ISO"}
+"""How the server shall write moments: in the time zone or the style of its defaults, some cannot be read."""
+
 _STEPS_BETWEEN_LOOKS = 50_000
 """Of SQLite's machine: so many take about a millisecond."""
 _DEADLINE = "worker.store.deadline"
@@ -44,7 +47,7 @@ _CLOCK_AND_BOUNDS = select(
             ("idle_in_transaction_session_timeout", IDLE_SECONDS),
         )
     ),
-    *(func.set_config(name, value, true()) for name, value in PLANNING.items()),
+    *(func.set_config(name, value, true()) for name, value in (PLANNING | LEGIBLE).items()),
 )
 
 
