@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import closing
 
 from celery import Celery
 
 from orderflow_outbox.calling import can_call, is_called
+from orderflow_outbox.publishing import Publisher
 
 from .connecting import RETRY_SECONDS
 
@@ -36,7 +38,7 @@ class Listener:
         threading.Thread(target=self._run, name="outbox-listener", daemon=True).start()
 
     def stop(self) -> None:
-        """Hear nothing more, within a second."""
+        """Hear nothing more, within a second; what is heard until then is passed on."""
         self._stopping.set()
 
     def _run(self) -> None:
@@ -48,7 +50,14 @@ class Listener:
                         return
                     while not self._stopping.is_set():
                         if is_called(connection, LISTENING_SECONDS):
-                            self._wake()
+                            self._heard()
             except Exception as error:
                 log.debug("no hint can be heard: %s", type(error).__name__)
                 self._stopping.wait(RETRY_SECONDS)
+
+    def _heard(self) -> None:
+        if not self._stopping.is_set():
+            self._wake()
+            return
+        with closing(Publisher(self._app)) as publish:  # it was meant for an engine that goes on
+            publish()

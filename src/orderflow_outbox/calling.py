@@ -19,6 +19,24 @@ def can_call(connection: Any) -> bool:
     return bool(connection.transport.driver_type == "redis")
 
 
+def may_call(connection: Any) -> bool:
+    """Tell whether a user may call out hints: one who may not take them back would leave each on the list.
+
+    Args:
+        connection: to a broker, by kombu.
+
+    Raises:
+        Exception: what keeps the broker from answering.
+    """
+    if not can_call(connection):
+        return False
+    try:
+        connection.default_channel.client.rpop(CALLS)
+    except connection.channel_errors:
+        return False
+    return True
+
+
 def call(connection: Any) -> bool:
     """Call out a hint; return whether an engine has heard it.
 

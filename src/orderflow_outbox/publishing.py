@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qsl, urlsplit
 
-from .calling import call, can_call
+from .calling import call, may_call
 from .errors import InvalidBroker, shown
 
 TASK = "tasks.deliver"
@@ -75,7 +75,7 @@ class Publisher:
         self._used_at = 0.0
         self._counted_at = float("-inf")
         self._waiting = 0
-        self._may_call = False
+        self._may_call: bool | None = None
 
     def __call__(self) -> bool:
         """Publish one hint; return False where enough of them wait already.
@@ -114,13 +114,15 @@ class Publisher:
         options = publish_options(_first(self._app.conf.broker_write_url))
         self._connection = self._app.connection_for_write(heartbeat=0, transport_options=options)
         self._process, self._used_at = os.getpid(), now
-        self._may_call = can_call(self._connection)
+        self._may_call = None
         return True
 
     def _publish(self) -> bool:
         # The address may name several brokers: each is tried once.
         others = max(0, len(self._connection.alt) - 1)
         self._connection.ensure_connection(max_retries=others, interval_start=0, interval_step=0)
+        if self._may_call is None:
+            self._may_call = may_call(self._connection)
         if self._may_call and self._is_heard():
             return True
         if self._is_enough():
