@@ -126,6 +126,7 @@ def test_a_service_in_order_is_well_and_the_status_says_so(
         "configuration",
         "database",
         "durability",
+        "encoding",
         "clock",
         "leases",
         "engines",
@@ -224,7 +225,7 @@ def test_a_database_that_is_away_is_told_once_and_without_its_password(
     found = told(shell, 1)
     assert found["database"].state is State.TROUBLE
     assert "Connection refused" in found["database"].told
-    rest = [found[name] for name in ("durability", "clock", "leases", "engines", "oldest transaction")]
+    rest = [found[name] for name in ("durability", "encoding", "clock", "leases", "engines")]
     assert {each.state for each in rest} == {State.UNKNOWN}
     assert SECRET not in shell.any("doctor").out
 
@@ -342,6 +343,21 @@ def test_dead_rows_that_are_not_cleaned_away_are_told(
     engine.dispose()  # a session that ends tells what it did
     eventually(lambda: looked(engine, "dead rows").state is State.WARNING)
     assert "autovacuum" in looked(engine, "dead rows").fix
+
+
+@on_postgresql
+def test_a_database_that_cannot_hold_every_character_is_told(engine: Engine, databases: Databases) -> None:
+    assert looked(engine, "encoding").state is State.WELL
+    databases.server.execute(
+        "CREATE DATABASE western ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    )
+    western = connect(SecretStr(databases.server.url("western")))
+    try:
+        found = looked(western, "encoding")
+        assert (found.state, found.told.partition(":")[0]) == (State.TROUBLE, "LATIN1")
+    finally:
+        western.dispose()
+        databases.server.execute("DROP DATABASE western")
 
 
 @on_postgresql

@@ -7,8 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from psycopg.pq import TransactionStatus
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
@@ -17,12 +19,12 @@ from tests import pgbouncer
 from tests.databases import Databases, on_postgresql
 from tests.rig import Place, rig
 from tests.statements import statements
-from tests.steps import put
 from worker.database import connect
 from worker.ports import announce_nothing, wake_nobody
 from worker.service import build_engine
 from worker.store import preparing
 from worker.store.claiming import next_due
+from worker.store.preparing import PLANNED_ANEW_SECONDS
 from worker.store.transactions import Store
 
 pytestmark = on_postgresql
@@ -107,25 +109,24 @@ def test_through_whatever_names_another_process_nothing_is_prepared(
 
 
 def test_plans_are_made_anew_once_they_are_old(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Mock(monotonic=Mock(return_value=0.0))
+    monkeypatch.setattr(preparing, "time", clock)
     with reaching(database_url) as engine:
-        with statements(engine) as seen:
-            look_often(engine)
-        assert "DISCARD PLANS" not in seen
-        monkeypatch.setattr(preparing, "PLANNED_ANEW_SECONDS", 0.0)
-        with statements(engine) as seen:
-            look_often(engine)
-        assert seen.count("DISCARD PLANS") == OFTEN
+        for now, discarded in ((0, 0), (PLANNED_ANEW_SECONDS - 1, 0), (PLANNED_ANEW_SECONDS, 1)):
+            clock.monotonic.return_value = now
+            with statements(engine) as seen:
+                look_often(engine)
+            assert seen.count("DISCARD PLANS") == discarded
         before = used_plans(engine)
         look_often(engine)
         assert used_plans(engine) >= before + OFTEN
 
 
-def test_what_came_while_a_plan_stood_is_found(database_url: str, engine: Engine) -> None:
-    with reaching(database_url) as prepares:
-        look_often(prepares)
-        put(engine)
-        with Store(prepares).reading() as transaction:
-            assert next_due(transaction, "main") is not None
+def test_the_first_transaction_of_a_session_begins_like_any_other(database_url: str) -> None:
+    with reaching(database_url) as engine, engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        assert driver.info.transaction_status is TransactionStatus.IDLE
 
 
 @contextmanager

@@ -8,6 +8,8 @@ import pytest
 from sqlalchemy import Connection, Engine, func, select
 
 from orderflow_outbox import enqueue
+from orderflow_outbox.storing import by_driver
+from orderflow_outbox.storing.by_driver import Driver, DriverStatement
 from orderflow_outbox.tables import body, message, metadata, unindexed
 from tests.documents import order
 
@@ -54,3 +56,14 @@ def test_positions_are_counted_by_the_schemas_own_messages(engine: Engine, elsew
         shop(usual, "SO-2")
     first = shop(elsewhere, "SO-3")
     assert elsewhere.execute(select(message.c.id, message.c.position)).all() == [(first, first)]
+
+
+def test_the_words_of_very_many_schemas_are_not_kept(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(by_driver, "_MOST_SCHEMAS", 3)
+    statement = DriverStatement(select(message.c.id))
+    with engine.connect() as connection:
+        for number in range(10):
+            connection.execution_options(schema_translate_map={None: f"shop_{number}"})
+            with Driver(connection) as driver:
+                assert f"shop_{number}" in driver._in_words(statement).text
+        assert 0 < len(by_driver._written[engine.dialect]) <= 3

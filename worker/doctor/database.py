@@ -29,6 +29,7 @@ DEAD_ROWS = 10_000
 """Fewer dead rows than this slow nothing down, whatever their share."""
 LONGEST_TRANSACTION = timedelta(minutes=10)
 LARGEST_LAG = timedelta(minutes=15)
+ENCODING = "server_encoding"
 ON_SQLITE = "not applicable on SQLite"
 _SYNCHRONOUS_FULL = 2
 
@@ -62,6 +63,7 @@ class DatabaseChecks:
         return [
             Check("database", self.answers),
             Check("durability", self.is_durable),
+            Check("encoding", self.takes_every_character),
             Check("clock", self.has_our_time),
             Check("leases", self.is_swept),
             Check("engines", self.hears_of_engines),
@@ -100,6 +102,19 @@ class DatabaseChecks:
             told = "; ".join(f"{setting} = off: {risk.breaks}" for setting, risk in risks.items())
             return Finding(name, State.TROUBLE, told, "; ".join(risk.fix for risk in risks.values()))
         return Finding(name, State.WELL, f"{', '.join(RISKS)} are not off")
+
+    def takes_every_character(self, name: str) -> Finding:
+        """Check that the database can hold whatever a document, or the reply to it, is written in."""
+        if self._settings.database_is_sqlite:
+            return Finding(name, State.WELL, ON_SQLITE)
+        with self._asked() as transaction:
+            encoding = settings_in_force(transaction, [ENCODING])[ENCODING]
+        if encoding != "UTF8":
+            fix = "move the tables to a database made WITH ENCODING 'UTF8' TEMPLATE template0"
+            return Finding(
+                name, State.TROUBLE, f"{encoding}: a character beyond it is refused when it comes", fix
+            )
+        return Finding(name, State.WELL, encoding)
 
     def has_our_time(self, name: str) -> Finding:
         """Check that the clocks of this machine and of the database agree."""

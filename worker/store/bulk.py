@@ -1,8 +1,8 @@
 """Many rows by one statement.
 
-PostgreSQL parses and plans a statement each time it is run, since nothing may be left in a session, and for
-a row that takes longer than the row itself: there rows go by COPY. In SQLite each run lets go of the
-interpreter, and until a busy event loop hands it back the file stays locked for every other writer.
+To PostgreSQL they go by COPY: a statement of many rows is long to parse, and through a pooler is parsed each
+time. In SQLite each run of a statement lets go of the interpreter, and until a busy event loop hands it back
+the file stays locked for every other writer.
 """
 
 from __future__ import annotations

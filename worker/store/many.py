@@ -1,6 +1,6 @@
 """One statement for many rows, which are given to it as one JSON text.
 
-A run for each row would be parsed and planned each time by PostgreSQL. In SQLite each run lets go of the
+A run for each row would be a round to PostgreSQL and back. In SQLite each run lets go of the
 interpreter, and until a busy event loop hands it back the file stays locked for every other writer.
 """
 

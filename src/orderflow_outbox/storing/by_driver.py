@@ -58,6 +58,8 @@ class _Written:
 
 _written: WeakKeyDictionary[Dialect, dict[Hashable, dict[DriverStatement, _Written]]] = WeakKeyDictionary()
 """By what a statement's words depend on: the dialect, and the schemas that stand for the usual one."""
+_MOST_SCHEMAS = 500
+"""A shop with a schema for each of many customers shall not keep the words of all of them."""
 
 
 class Driver:
@@ -76,6 +78,8 @@ class Driver:
         of_dialect = _written.get(self._dialect)
         if of_dialect is None:
             of_dialect = _written[self._dialect] = {}
+        if which not in of_dialect and len(of_dialect) >= _MOST_SCHEMAS:
+            of_dialect.clear()
         self._written = of_dialect.setdefault(which, {})
         self._text = ""
 
