@@ -9,19 +9,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Engine, select, text
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    String,
+    Table,
+    cast,
+    literal,
+    select,
+    text,
+)
 
 from config import RetentionSettings
-from orderflow_outbox import State, enqueue_many
+from orderflow_outbox import Message, State, enqueue_many
 from orderflow_outbox.tables import attempt, body, message, term
 from worker import schema
 from worker.purge import Purger, pause_after
-from worker.store.bulk import insert_many
 from worker.store.claiming import claim
 from worker.store.indexing import index
 from worker.store.transactions import Store, Transaction, database_clock
@@ -29,7 +39,7 @@ from worker.store.transactions import Store, Transaction, database_clock
 from .comparing import Comparison
 from .garbage import no_garbage_collected
 from .latency import quantile
-from .orders import identities, order
+from .orders import order
 from .plan import Plan
 from .stage import BenchFailed, Stage, reaching
 from .watching import Watch
@@ -40,7 +50,17 @@ CLAIMS = 100
 """Claims of a round."""
 PACE_SECONDS = 0.03
 """From the begin of one claim to that of the next, where it does not take longer."""
-PIECE = 5000
+PIECE = 50_000
+ATTEMPT = {
+    "n": 1,
+    "seconds": 0.1,
+    "status": 200,
+    "in_doubt": False,
+    "verdict": "delivered",
+    "reply_body": b"<importResults/>" * 20,
+    "request_line": "POST /web/import",
+}
+"""What was noted of the only attempt of a message that was delivered."""
 LEASE = timedelta(seconds=90)
 AGE = timedelta(days=400)
 DESTINATION = "main"
@@ -88,36 +108,21 @@ def take(stage: Stage, plan: Plan, watch: Watch, figure: str, database: str) -> 
 
 
 def fill(engine: Engine, finished: int, watch: Watch) -> None:
-    """Fill empty tables with messages delivered long ago, as a worker left them, and some that are due."""
+    """Fill empty tables with messages delivered long ago, as a worker left them, and some that are due.
+
+    Each is a copy of one that was enqueued.
+    """
     with engine.begin() as connection:
-        (first,) = enqueue_many(connection, [order("model")])
-        while index(Transaction(connection, first.created_at)):
+        (model,) = enqueue_many(connection, [order("model")])
+        while index(Transaction(connection, model.created_at)):
             pass
-        row = connection.execute(select(message).where(message.c.id == first.id)).mappings().one()
-        its_body = connection.execute(select(body).where(body.c.message_id == first.id)).mappings().one()
-        terms = connection.execute(select(term).where(term.c.message_id == first.id)).mappings().all()
-    ended = row["created_at"] - AGE
-    done = {"state": State.DELIVERED.value, "due_at": None, "blocks": False, "created_at": ended}
-    tried = {"n": 1, "finished_at": ended, "seconds": 0.1, "status": 200, "in_doubt": False}
-    tried |= {
-        "verdict": "delivered",
-        "reply_body": b"<importResults/>" * 20,
-        "request_line": "POST /web/import",
-    }
-    for number in range(0, finished, PIECE):
-        ids = range(first.id + 1 + number, first.id + 1 + min(number + PIECE, finished))
+    first, last = model.id + 1, model.id + finished
+    for begin in range(first, last + 1, PIECE):
         with engine.begin() as connection:
-            rows = [_copy(row, n, f"old-{n}", finished_at=ended, attempts=1, **done) for n in ids]
-            insert_many(connection, message, rows)
-            insert_many(connection, body, [{**its_body, "message_id": n} for n in ids])
-            insert_many(connection, term, [{**each, "message_id": n} for n in ids for each in terms])
-            insert_many(connection, attempt, [{**tried, "message_id": n} for n in ids])
-        watch.at(number)
-    last = first.id + finished
+            _copy(connection, model, begin, min(begin + PIECE - 1, last), "old", _delivered(model))
+        watch.at(begin - first)
     with engine.begin() as connection:
-        names = dict(enumerate(identities("due", DUE - 1), last + 1))
-        insert_many(connection, message, [_copy(row, n, each) for n, each in names.items()])
-        insert_many(connection, body, [{**its_body, "message_id": n} for n in names])
+        _copy(connection, model, last + 1, last + DUE - 1, "due")
     if engine.dialect.name == "postgresql":
         with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
             for statement in ("VACUUM ANALYZE", "CHECKPOINT"):
@@ -125,9 +130,58 @@ def fill(engine: Engine, finished: int, watch: Watch) -> None:
     engine.dispose()
 
 
-def _copy(row: Any, number: int, name: str, **others: Any) -> dict[str, Any]:
-    own = {"id": number, "position": number, "idempotency_key": name, "key": f"order:{name}"}
-    return {**row, **own, **others}
+def _delivered(model: Message) -> dict[str, Any]:
+    """Return what is other in a message that was delivered long ago."""
+    ended = model.created_at - AGE
+    return {
+        "state": State.DELIVERED.value,
+        "due_at": None,
+        "blocks": False,
+        "attempts": 1,
+        "created_at": ended,
+        "finished_at": ended,
+    }
+
+
+def _copy(
+    connection: Connection,
+    model: Message,
+    first: int,
+    last: int,
+    name: str,
+    delivered: Mapping[str, Any] | None = None,
+) -> None:
+    """Copy a message to each number from `first` to `last`.
+
+    Args:
+        name: begins the identities of the copies.
+        delivered: what is other in them, where they were delivered: these have an attempt.
+    """
+    numbers = select(literal(first).label("n")).cte("numbers", recursive=True)
+    numbers = numbers.union_all(select(numbers.c.n + 1).where(numbers.c.n < last))
+    identity = literal(f"{name}-") + cast(numbers.c.n, String)
+    own = {
+        "id": numbers.c.n,
+        "position": numbers.c.n,
+        "idempotency_key": identity,
+        "key": literal("order:") + identity,
+    }
+    changes: dict[Table, Mapping[str, Any]] = {message: {**own, **(delivered or {})}}
+    changes |= {table: {"message_id": numbers.c.n} for table in (body, term)}
+    for table, changed in changes.items():
+        of_model = (message.c.id if table is message else table.c.message_id) == model.id
+        values = [_as(each, changed[each.name]) if each.name in changed else each for each in table.c]
+        rows = select(*values).select_from(numbers).join(table, of_model)
+        connection.execute(table.insert().from_select(list(table.c), rows, include_defaults=False))
+    if delivered is not None:
+        given = {**ATTEMPT, "finished_at": delivered["finished_at"], "message_id": numbers.c.n}
+        values = [_as(attempt.c[each], value) for each, value in given.items()]
+        connection.execute(attempt.insert().from_select(list(given), select(*values), include_defaults=False))
+
+
+def _as(column: Column[Any], value: Any) -> ColumnElement[Any]:
+    """Return a value as one of a column."""
+    return value if isinstance(value, ColumnElement) else literal(value, column.type)
 
 
 def claims_milliseconds(engine: Engine) -> list[float]:
