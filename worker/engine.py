@@ -233,7 +233,7 @@ class Engine:
                     del self._results[: len(group)]
                     self._in_hand.recorded(group)
                     self._leave_alone(self._recorder.shut)
-                    self._woken |= self._recorder.made_due
+                    self._woken |= self._recorder.unblocked > 0
                     self._stir.set()
                 else:
                     await asyncio.sleep(self._recorder.retry_seconds)

@@ -42,7 +42,7 @@ class Recorder:
         group_size: how many outcomes one transaction writes at most.
         retry_seconds: how long to wait after `record` could not write.
         recorded: how many results were written so far.
-        made_due: whether the last group made other messages due: the next of a key, or a child.
+        unblocked: how many messages that were parked behind the last group are due now.
     """
 
     group_size = GROUP_SIZE
@@ -59,7 +59,7 @@ class Recorder:
         self._announce = announce
         self._gatekeeper = Gatekeeper(configuration.destinations, alert_times)
         self.recorded = 0
-        self.made_due = False
+        self.unblocked = 0
         self._writing = LoggedSwitch(log, "results are written again", "results cannot be written")
 
     @property
@@ -74,7 +74,7 @@ class Recorder:
 
     def record(self, outcomes: Sequence[Outcome]) -> bool:
         """Write a group; return False when the database cannot be written to just now."""
-        self.made_due = False
+        self.unblocked = 0
         try:
             settlements = self._write_or_split(outcomes)
         except Exception as error:
@@ -111,11 +111,11 @@ class Recorder:
         with self._store.writing() as transaction:
             held = still_held(transaction, [each.claim for each in outcomes])
             settlements = self._settled_all(transaction, [each for each in outcomes if each.claim.id in held])
-            children, made_due = record(transaction, settlements, self._alert_times, with_evidence)
+            children, unblocked = record(transaction, settlements, self._alert_times, with_evidence)
             self._gatekeeper.note(transaction, [each.outcome for each in settlements])
             come_by(Failpoint.BEFORE_RESULT_COMMITS)
         come_by(Failpoint.AFTER_RESULT_COMMITS)
-        self.made_due |= made_due
+        self.unblocked += unblocked
         for each in outcomes:
             if each.claim.id not in held:
                 log.warning(

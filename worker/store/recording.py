@@ -93,11 +93,11 @@ class Recorded(NamedTuple):
 
     Attributes:
         children: how the children stand that messages were split into.
-        made_due: whether there is more to deliver now: the next of a key, or a child.
+        unblocked: how many messages that were parked behind those are due now.
     """
 
     children: list[Settlement]
-    made_due: bool
+    unblocked: int
 
 
 def record(
@@ -117,7 +117,7 @@ def record(
         What else came of it.
     """
     if not settlements:
-        return Recorded([], False)
+        return Recorded([], 0)
     in_order = sorted(settlements, key=lambda each: each.claim.id)
     _settle(transaction, in_order)
     note_versions(transaction, in_order)
@@ -132,7 +132,7 @@ def record(
             if each.claim.key is not None and not each.blocks
         ],
     )
-    return Recorded(children, unblocked > 0 or any(each.state is State.PENDING for each in children))
+    return Recorded(children, unblocked)
 
 
 def retire(transaction: Transaction, claims: Sequence[Claim]) -> None:
